@@ -1,0 +1,52 @@
+//go:build linux
+
+// Berth-init is process 1 in the container of every berth job. It runs the
+// job's command, copies its output, forwards its ports, and makes sure that
+// nothing of the job outlives the process that owns it: when its standard
+// input ends, everything in the container does.
+//
+// It is told what to do on standard input and reports on standard error, in
+// the language of package control. It runs as the job's user, and is built so
+// that the job can neither end, stop nor read it.
+package main
+
+import (
+	"os"
+	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+)
+
+// Exit codes for an init that could not do its work.
+const (
+	exitNotInit  = 125 // not process 1, or no start message
+	exitOrphaned = 143 // the owner was gone before the job had ended
+)
+
+func main() {
+	// The collector is told to be thrifty: an init lives beside every job.
+	debug.SetMemoryLimit(1 << 20)
+	os.Exit(run())
+}
+
+func run() int {
+	if unix.Getpid() != 1 {
+		os.Stderr.WriteString("berth-init: runs only as the first process of a berth container\n")
+		return exitNotInit
+	}
+	score := openOOMScore()
+	signals := harden()
+
+	messages := make(chan message, 16)
+	go readControl(messages)
+	first, ok := <-messages
+	if !ok {
+		return exitOrphaned
+	}
+	start, err := first.start()
+	if err != nil {
+		os.Stderr.WriteString("berth-init: " + err.Error() + "\n")
+		return exitNotInit
+	}
+	return newSupervisor(start, score, signals).run(messages)
+}
