@@ -1,0 +1,177 @@
+package worktree
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+func (r *Repo) snapshotRef(ctx context.Context, ref string) (Snapshot, error) {
+	if strings.ContainsAny(ref, "\n\x00") {
+		return Snapshot{}, r.unknown(ctx, ref)
+	}
+	ids, err := r.objects(ctx, ref+"^{commit}", ref+"^{tree}", "refs/heads/"+ref+"^{commit}", "refs/tags/"+ref+"^{commit}")
+	if err != nil {
+		return Snapshot{}, err
+	}
+	if ids[0] == "" {
+		return Snapshot{}, r.unknown(ctx, ref)
+	}
+	snap := Snapshot{Ref: ref, Commit: ids[0], Tree: ids[1]}
+	switch {
+	case ref == "HEAD" || ref == "@":
+		snap.Branch, _, _, err = r.head(ctx)
+	case ids[2] == ids[0] && ids[3] == "":
+		snap.Branch = ref
+	}
+	if err != nil {
+		return Snapshot{}, err
+	}
+	entries, err := r.treeEntries(ctx, snap.Tree)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	own := &index{entries: slices.Clone(entries)}
+	all, subs, err := r.fillGitlinks(ctx, r.root, "", entries)
+	if err != nil || len(subs) == 0 {
+		return snap, err
+	}
+	tmp, release, err := r.tempDir()
+	if err != nil {
+		return Snapshot{}, err
+	}
+	defer release()
+	if snap.Tree, err = r.writeTree(ctx, tmp, all); err != nil {
+		return Snapshot{}, err
+	}
+	snap.Submodules = subs
+	snap.Index, err = r.saveIndex(own, nil)
+	return snap, err
+}
+
+// fillGitlinks replaces gitlinks by the files of their commits, where the submodule is there and has them.
+func (r *Repo) fillGitlinks(ctx context.Context, root, prefix string, entries []entry) ([]entry, []Submodule, error) {
+	x := &index{}
+	var subs []Submodule
+	for _, e := range entries {
+		if e.mode != modeGitlink {
+			x.entries = append(x.entries, e)
+			continue
+		}
+		s := Submodule{Path: prefix + e.path}
+		path := filepath.Join(root, e.path)
+		dir := r.moduleDir(filepath.Join(path, ".git"))
+		if dir == "" {
+			if d := filepath.Join(r.commonDir, "modules", prefix+e.path); exists(filepath.Join(d, "objects")) {
+				dir = d
+			}
+		}
+		if dir != "" {
+			if err := r.prepare(filepath.Join(dir, "objects")); err != nil {
+				return nil, nil, err
+			}
+			commit := hex.EncodeToString([]byte(e.oid))
+			inner, err := r.treeEntries(ctx, commit)
+			var failed *GitError
+			switch {
+			case errors.As(err, &failed) && exitCode(err) > 0: // it does not have the commit
+			case err != nil:
+				return nil, nil, err
+			default:
+				files, deeper, err := r.fillGitlinks(ctx, path, prefix+e.path+"/", inner)
+				if err != nil {
+					return nil, nil, err
+				}
+				for _, in := range files {
+					in.path = e.path + "/" + in.path
+					x.entries = append(x.entries, in)
+				}
+				s.Commit, subs = commit, append(subs, deeper...)
+			}
+		}
+		subs = append(subs, s)
+	}
+	x.sort()
+	slices.SortFunc(subs, func(a, b Submodule) int { return cmp.Compare(a.Path, b.Path) })
+	return x.entries, subs, nil
+}
+
+// treeEntries lists a tree with all below it.
+func (r *Repo) treeEntries(ctx context.Context, tree string) ([]entry, error) {
+	out, err := git{gitDir: r.bare()}.run(ctx, "ls-tree", "-r", "-z", tree)
+	if err != nil {
+		return nil, err
+	}
+	var entries []entry
+	for _, rec := range splitZ(out) {
+		meta, path, _ := strings.Cut(rec, "\t")
+		f := strings.Fields(meta)
+		if len(f) != 3 {
+			return nil, errors.New("git ls-tree: unexpected answer")
+		}
+		mode, err := strconv.ParseUint(f[0], 8, 32)
+		if err != nil {
+			return nil, err
+		}
+		oid, err := hex.DecodeString(f[2])
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, entry{path: path, mode: uint32(mode), oid: string(oid)})
+	}
+	return entries, nil
+}
+
+// unknown is the error for a ref, with the names that are near it.
+func (r *Repo) unknown(ctx context.Context, ref string) error {
+	out, err := r.userGit().run(ctx, "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads", "refs/tags", "refs/remotes")
+	if err != nil {
+		return err
+	}
+	type near struct {
+		name string
+		far  int
+	}
+	var found []near
+	for _, name := range strings.Fields(string(out)) {
+		far := distance(strings.ToLower(ref), strings.ToLower(name))
+		if ref != "" && strings.Contains(strings.ToLower(name), strings.ToLower(ref)) {
+			far = min(far, 2)
+		}
+		if far <= max(2, len(ref)/3) {
+			found = append(found, near{name, far})
+		}
+	}
+	slices.SortStableFunc(found, func(a, b near) int { return cmp.Compare(a.far, b.far) })
+	e := &UnknownRefError{Ref: ref}
+	for _, n := range found[:min(len(found), 5)] {
+		e.Near = append(e.Near, n.name)
+	}
+	return e
+}
+
+// distance is how many characters must be changed, added or removed to make b of a.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		corner := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := corner
+			if a[i] != b[j] {
+				cost++
+			}
+			corner = row[j+1]
+			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}
