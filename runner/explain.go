@@ -1,0 +1,130 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/docker/docker/client"
+
+	"berth/configs"
+	"berth/images"
+	"berth/runner/logstore"
+	"berth/worktree"
+)
+
+// Exit codes of berth itself; a job's own code is handed on.
+const (
+	StatusTimeout = 124 // a timeout struck, or a wait ended before its job
+	StatusFailed  = 125 // berth or the engine failed, or the input was bad
+)
+
+// Explained is an error as it is told to a user, and to another process.
+type Explained struct {
+	Text   string `json:"text"`           // one line: what happened
+	Hint   string `json:"hint,omitempty"` // one line: what to do
+	Status int    `json:"status"`         // exit code
+}
+
+func (e *Explained) Error() string { return e.Text }
+
+// Explain puts an error of this package, of worktree or of images into words.
+// It is the one place that knows the hints. One that has been explained passes.
+func Explain(err error) *Explained {
+	var done *Explained
+	if errors.As(err, &done) {
+		return done
+	}
+	return &Explained{Text: oneLine(err.Error()), Hint: hint(err), Status: StatusFailed}
+}
+
+func hint(err error) string {
+	var (
+		invalid   *InvalidError
+		unknown   *UnknownJobError
+		ambiguous *AmbiguousJobError
+		taken     *NameTakenError
+		port      *PortTakenError
+		stopped   *NotRunningError
+		ended     *EndedError
+		none      *NoEngineError
+		remote    *RemoteEngineError
+		noRepo    *worktree.NotRepoError
+		refused   *worktree.RefusedRootError
+		noRef     *worktree.UnknownRefError
+		large     *worktree.TooLargeError
+		badImage  *images.InvalidRefError
+		noImage   *images.NotFoundError
+		cursor    *logstore.CursorError
+	)
+	switch {
+	case errors.As(err, &invalid):
+		return invalid.Hint
+	case errors.As(err, &unknown):
+		if len(unknown.Near) > 0 {
+			return "did you mean " + strings.Join(unknown.Near, " or ") + "?"
+		}
+		return "berth ps -a lists the jobs"
+	case errors.As(err, &ambiguous):
+		return "give more of the ID"
+	case errors.As(err, &taken):
+		return fmt.Sprintf("choose another name, or end it first: berth kill %s", taken.Name)
+	case errors.As(err, &port):
+		return fmt.Sprintf("leave the choice to berth with -p %d, or end what uses it", port.Port.Port)
+	case errors.As(err, &stopped):
+		return "run it with --keep to look around in it after its end"
+	case errors.As(err, &ended):
+		return "berth session ls lists those that live"
+	case errors.As(err, &none):
+		if none.Denied() {
+			return "your user may not use it: sudo usermod -aG docker $USER, then log in again"
+		}
+		return "start it (sudo systemctl start docker), or name another one in DOCKER_HOST"
+	case errors.As(err, &remote):
+		return "unset DOCKER_HOST, or choose a local one: docker context use default"
+	case client.IsErrConnectionFailed(err), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET):
+		return "the engine went away; berth doctor looks at it"
+	case errors.As(err, &noRepo):
+		return "run it in a git repository, or add --live to use the directory as it is"
+	case errors.As(err, &refused):
+		return "make a repository in a directory of its own"
+	case errors.As(err, &noRef):
+		if len(noRef.Near) > 0 {
+			return "did you mean " + strings.Join(noRef.Near, " or ") + "?"
+		}
+		return "git branch -a and git tag list what there is"
+	case errors.As(err, &large):
+		return "add them to .gitignore, or to git if they are meant"
+	case errors.As(err, &badImage):
+		return "an image is named like debian:12 or ghcr.io/owner/name:tag; host is this machine's own toolchains"
+	case errors.As(err, &noImage):
+		return imageHint(noImage)
+	case errors.As(err, &cursor):
+		return "use --since start, or a cursor from an earlier reading"
+	case errors.Is(err, images.ErrNoInit):
+		return "run make in berth's source"
+	case errors.Is(err, configs.ErrNoHome):
+		return "set HOME"
+	case errors.Is(err, syscall.ENOSPC):
+		return "make room on the disk; berth gc removes what is no longer needed"
+	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EROFS):
+		return "berth doctor checks the directories that it writes to"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "the engine is slow or stuck; berth doctor looks at it"
+	}
+	return ""
+}
+
+func imageHint(e *images.NotFoundError) string {
+	switch e.Reason {
+	case images.Unauthorised:
+		return "the registry wants a login, or the image does not exist"
+	case images.Unreachable:
+		return "check the network, or use --image host for this machine's own toolchains"
+	case images.NoSuchImage:
+		return "check the name; docker images lists what is here, --image host needs no image"
+	}
+	return ""
+}

@@ -1,0 +1,193 @@
+package runner
+
+import (
+	"context"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/docker/docker/api/types/mount"
+
+	"berth/images"
+	"berth/worktree"
+)
+
+// defaultPath is the PATH of a job whose image names none: Docker's.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// goCaches are the caches of the Go toolchain, below the home directory where
+// it looks for them by default, and below the repository's cache directory.
+// The jobs of one repository share them, and so trust each other.
+var goCaches = []struct{ home, cache string }{
+	{"go/pkg/mod", "go-mod"},
+	{".cache/go-build", "go-build"},
+}
+
+// files makes everything that the job's container mounts, and the environment
+// of its command.
+func (j *job) files(ctx context.Context) ([]mount.Mount, []string, error) {
+	s := j.session
+	dir := func(name string) string { return filepath.Join(j.record.Dirname, name) }
+	var mounts []mount.Mount
+
+	// A home directory and /tmp of the job's own, writable whoever the user is.
+	for name, target := range map[string]string{homeDir: s.home, tmpDir: "/tmp"} {
+		if err := os.Mkdir(dir(name), 0o700); err != nil {
+			return nil, nil, err
+		}
+		mounts = append(mounts, bind(dir(name), target, false))
+	}
+	if err := os.Chmod(dir(tmpDir), 0o777|os.ModeSticky); err != nil {
+		return nil, nil, err
+	}
+
+	if j.image.Host {
+		host, err := images.HostMounts(s.home, j.spec.Caller)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, m := range host {
+			mounts = append(mounts, bind(m.Source, m.Target, m.ReadOnly))
+		}
+		etc, err := s.userFiles(dir(etcDir))
+		if err != nil {
+			return nil, nil, err
+		}
+		mounts = append(mounts, etc...)
+	}
+	if j.repo != nil {
+		for _, c := range goCaches {
+			source := filepath.Join(j.repo.CacheDir(), "caches", c.cache)
+			if err := os.MkdirAll(source, 0o700); err != nil {
+				return nil, nil, err
+			}
+			mounts = append(mounts, bind(source, filepath.Join(s.home, c.home), false))
+		}
+	}
+
+	work, err := j.workspace(ctx, dir(workDir))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, m := range work.Mounts {
+		mounts = append(mounts, bind(m.Source, m.Target, m.ReadOnly))
+	}
+	mounts = sortMounts(mounts)
+	if err := j.makeMountPoints(mounts); err != nil {
+		return nil, nil, err
+	}
+	return mounts, j.environment(), nil
+}
+
+func (j *job) workspace(ctx context.Context, dir string) (*worktree.Workspace, error) {
+	switch {
+	case j.repo == nil:
+		return worktree.LiveDir(j.spec.Dir, dir)
+	case j.spec.Live:
+		return j.repo.Live(ctx, dir)
+	}
+	return j.repo.NewWorkspace(ctx, j.record.Snapshot, dir)
+}
+
+// userFiles writes /etc/passwd and /etc/group with the job's user in them.
+func (s *Session) userFiles(dir string) ([]mount.Mount, error) {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	passwd, group := images.Passwd(s.uid, s.gid, s.user, s.home)
+	var mounts []mount.Mount
+	for name, data := range map[string][]byte{"passwd": passwd, "group": group} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			return nil, err
+		}
+		mounts = append(mounts, bind(path, "/etc/"+name, true))
+	}
+	return mounts, nil
+}
+
+// makeMountPoints makes, in the directories that belong to the job, what other
+// mounts are to be put on. The engine would make them as root.
+func (j *job) makeMountPoints(mounts []mount.Mount) error {
+	for i, m := range mounts {
+		parent := -1 // the innermost mount around m; parents come first
+		for k := range i {
+			if strings.HasPrefix(m.Target, mounts[k].Target+"/") {
+				parent = k
+			}
+		}
+		if parent < 0 || !strings.HasPrefix(mounts[parent].Source, j.record.Dirname+"/") {
+			continue
+		}
+		rest := strings.TrimPrefix(m.Target, mounts[parent].Target)
+		if err := makeMountPoint(filepath.Join(mounts[parent].Source, rest), m.Source); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func makeMountPoint(path, source string) error {
+	info, err := os.Stat(source)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return os.MkdirAll(path, 0o755)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// environment is the whole environment of the command: the image's, then the
+// little that is taken from the caller, then what names the user, then what
+// was asked for. Later entries win.
+func (j *job) environment() []string {
+	s := j.session
+	env := []string{"PATH=" + defaultPath}
+	env = append(env, j.image.Env...)
+	if j.image.Host {
+		env = append(env, images.HostEnv(j.spec.Caller)...)
+	} else {
+		env = append(env, images.Env(j.spec.Caller)...)
+	}
+	env = append(env,
+		"HOME="+s.home,
+		"USER="+s.user,
+		"LOGNAME="+s.user,
+		"HOSTNAME="+j.record.Handle,
+		"PWD="+j.record.Dir,
+		"BERTH_JOB="+j.record.ID,
+	)
+	return lastOfEach(append(env, j.spec.Env...))
+}
+
+// lastOfEach keeps the last entry of each key, in order.
+func lastOfEach(env []string) []string {
+	seen := map[string]bool{}
+	var kept []string
+	for _, e := range slices.Backward(env) {
+		key, _, _ := strings.Cut(e, "=")
+		if !seen[key] {
+			seen[key] = true
+			kept = append(kept, e)
+		}
+	}
+	slices.Reverse(kept)
+	return kept
+}
+
+func userName() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return "user"
+}

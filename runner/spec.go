@@ -1,0 +1,185 @@
+package runner
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"berth/configs"
+)
+
+// Spec is what a job is to be. The zero value of a field asks for its default.
+type Spec struct {
+	Name    string        `json:"name,omitempty"`    // handle; by default made from the command
+	Argv    []string      `json:"argv"`              // the command and its arguments, any bytes
+	Dir     string        `json:"dir"`               // the caller's working directory, absolute
+	Ref     string        `json:"ref,omitempty"`     // what to run on; by default the working tree as it is now
+	Live    bool          `json:"live,omitempty"`    // on the user's own files instead of a snapshot
+	Image   string        `json:"image,omitempty"`   // by default configs.Image
+	Env     []string      `json:"env,omitempty"`     // KEY=VALUE, on top of everything else
+	Caller  []string      `json:"caller,omitempty"`  // the caller's environment, of which little is used: see images.HostEnv
+	Timeout time.Duration `json:"timeout,omitempty"` // from the command's start; 0 is none
+	Ports   []PortSpec    `json:"ports,omitempty"`
+	Keep    bool          `json:"keep,omitempty"` // hold the container after the command's end
+}
+
+// Shell returns the argv that runs a line of shell.
+func Shell(line string) []string { return []string{"/bin/sh", "-c", line} }
+
+// PortSpec is a port of the job to be published on 127.0.0.1.
+type PortSpec struct {
+	Port  int    `json:"port"`           // in the container
+	Host  int    `json:"host,omitempty"` // on the host; 0 is the same if it is free, else any
+	Proto string `json:"proto"`          // tcp or udp
+}
+
+func (p PortSpec) String() string {
+	s := strconv.Itoa(p.Port)
+	if p.Host != 0 {
+		s = strconv.Itoa(p.Host) + ":" + s
+	}
+	if p.Proto == "udp" {
+		s += "/udp"
+	}
+	return s
+}
+
+// ParsePort reads PORT, HOST:PORT, and either with /tcp or /udp.
+func ParsePort(s string) (PortSpec, error) {
+	bad := func(why string) (PortSpec, error) {
+		return PortSpec{}, &InvalidError{What: "port", Value: s, Why: why, Hint: "use -p 4040, -p 8080:4040 or -p 4040/udp"}
+	}
+	ports, proto, ok := strings.Cut(s, "/")
+	if !ok {
+		proto = "tcp"
+	}
+	if proto != "tcp" && proto != "udp" {
+		return bad("the protocol is tcp or udp")
+	}
+	host, port, ok := strings.Cut(ports, ":")
+	if !ok {
+		host, port = "", host
+	}
+	p := PortSpec{Proto: proto}
+	var err error
+	if p.Port, err = parsePortNumber(port); err != nil {
+		return bad(err.Error())
+	}
+	if ok {
+		if p.Host, err = parsePortNumber(host); err != nil {
+			return bad(err.Error())
+		}
+	}
+	return p, nil
+}
+
+func parsePortNumber(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || strings.ContainsAny(s, "+-") {
+		return 0, fmt.Errorf("%q is not a number", s)
+	}
+	if n < 1 || n > 65535 {
+		return 0, fmt.Errorf("%d is not between 1 and 65535", n)
+	}
+	return n, nil
+}
+
+// nameRule is what a handle may look like: fit for a container's name.
+var nameRule = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`)
+
+// validate checks what can be checked without looking anywhere.
+func (s *Spec) validate() error {
+	if len(s.Argv) == 0 || s.Argv[0] == "" {
+		return &InvalidError{What: "command", Why: "there is none", Hint: "put it after --, as in: berth run -- npm test"}
+	}
+	for _, a := range s.Argv {
+		if strings.Contains(a, "\x00") {
+			return &InvalidError{What: "command", Value: a, Why: "an argument holds a zero byte"}
+		}
+	}
+	if s.Name != "" {
+		if !nameRule.MatchString(s.Name) {
+			return &InvalidError{What: "name", Value: s.Name, Why: "a name has up to 63 letters, digits, dots, dashes and underscores, and starts with a letter or digit"}
+		}
+		if _, err := ulid.ParseStrict(s.Name); err == nil {
+			return &InvalidError{What: "name", Value: s.Name, Why: "it looks like a job ID"}
+		}
+	}
+	if !filepath.IsAbs(s.Dir) {
+		return &InvalidError{What: "directory", Value: s.Dir, Why: "it is not absolute"}
+	}
+	for _, e := range s.Env {
+		if key, _, ok := strings.Cut(e, "="); !ok || key == "" || strings.Contains(e, "\x00") {
+			return &InvalidError{What: "environment entry", Value: e, Why: "it is not of the form KEY=VALUE"}
+		}
+	}
+	if s.Timeout < 0 {
+		return &InvalidError{What: "timeout", Value: s.Timeout.String(), Why: "it is negative"}
+	}
+	if s.Live && s.Ref != "" {
+		return &InvalidError{What: "ref", Value: s.Ref, Why: "--live runs on the files as they are", Hint: "leave out --live or --ref"}
+	}
+	return s.validatePorts()
+}
+
+func (s *Spec) validatePorts() error {
+	type endpoint struct {
+		proto string
+		port  int
+	}
+	inside, outside := map[endpoint]bool{}, map[endpoint]bool{}
+	for _, p := range s.Ports {
+		in, out := endpoint{p.Proto, p.Port}, endpoint{p.Proto, p.Host}
+		if inside[in] || p.Host != 0 && outside[out] {
+			return &InvalidError{What: "port", Value: p.String(), Why: "it is given twice"}
+		}
+		inside[in], outside[out] = true, true
+		if p.Proto == "tcp" && p.Port >= firstPrivatePort && p.Port < firstPrivatePort+len(s.Ports) {
+			return &InvalidError{What: "port", Value: p.String(), Why: fmt.Sprintf("ports from %d on are used inside the container to forward others", firstPrivatePort)}
+		}
+	}
+	return nil
+}
+
+// image is the image to use.
+func (s *Spec) image() string {
+	if s.Image == "" {
+		return configs.Image
+	}
+	return s.Image
+}
+
+// handleBase makes the beginning of a handle from the command: the name of the
+// program, also of one behind a shell, environment settings or a wrapper that
+// says little.
+func (s *Spec) handleBase() string {
+	words := s.Argv
+	if len(words) == 3 && words[0] == "/bin/sh" && words[1] == "-c" {
+		words = strings.Fields(words[2])
+	}
+	for _, w := range words {
+		if strings.Contains(w, "=") || strings.HasPrefix(w, "-") {
+			continue
+		}
+		w = filepath.Base(w)
+		switch w {
+		case "env", "exec", "sudo", "time", "nice", "nohup", "cd", "set":
+			continue
+		}
+		clean := strings.Map(func(r rune) rune {
+			if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+				return r
+			}
+			return '-'
+		}, w)
+		if clean = strings.Trim(clean, "-"); clean != "" {
+			return clean[:min(len(clean), 20)]
+		}
+	}
+	return "job"
+}
