@@ -19,7 +19,7 @@ var buildProg = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "prog")
-	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", path, "./testdata/prog")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", path, "./testdata/prog")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", &EngineError{Op: string(out), Err: err}

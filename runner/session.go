@@ -436,7 +436,7 @@ func (s *Session) end(ctx context.Context, by string, grace time.Duration) error
 	s.begun.Wait()
 	s.readers.Wait()
 	for _, j := range jobs {
-		err = errors.Join(err, cleanJob(ctx, j.Record()))
+		err = errors.Join(err, cleanJob(ctx, j.Record().Dirname))
 	}
 	if len(jobs) == 0 {
 		err = errors.Join(err, os.RemoveAll(s.info.Dir)) // nothing to remember

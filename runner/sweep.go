@@ -3,12 +3,14 @@ package runner
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
+	"github.com/oklog/ulid/v2"
 
 	"berth/configs"
 	"berth/runner/logstore"
@@ -49,19 +51,9 @@ func Sweep(ctx context.Context, dirs configs.Dirs, connect func(context.Context)
 	if _, err := os.Stat(filepath.Join(dirs.State, sessionsDir)); err != nil && !all {
 		return report, nil
 	}
-	sessions, err := state.Sessions()
+	dead, expired, err := state.finished()
 	if err != nil {
 		return report, err
-	}
-	var dead, expired []Info
-	for _, s := range sessions {
-		switch {
-		case s.Live:
-		case s.Ended.IsZero():
-			dead = append(dead, s)
-		case time.Since(s.Ended) > configs.Retention:
-			expired = append(expired, s)
-		}
 	}
 	if len(dead) == 0 && len(expired) == 0 && !all {
 		return report, nil
@@ -86,7 +78,6 @@ func Sweep(ctx context.Context, dirs configs.Dirs, connect func(context.Context)
 		}
 		report.Expired = append(report.Expired, s.ID)
 	}
-	errs = append(errs, removeStrays(dirs.State))
 	if len(dead) > 0 || all {
 		eng, err := connect(ctx)
 		if err != nil {
@@ -136,24 +127,61 @@ func sweepContainers(ctx context.Context, eng Engine, state StateDir) ([]string,
 	return removed, errors.Join(errs...)
 }
 
-// sweepSession does what the end of a session would have done.
+// finished lists the sessions that no process holds: those to clean up, and
+// those whose records are too old. A directory whose description is missing or
+// damaged is one to clean up, unless somebody may be about to write it.
+func (d StateDir) finished() (dead, expired []Info, err error) {
+	entries, err := os.ReadDir(filepath.Join(string(d), sessionsDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	for _, e := range entries {
+		id, err := ulid.ParseStrict(e.Name())
+		if err != nil {
+			continue // nothing of ours
+		}
+		s, err := d.Session(e.Name())
+		if err != nil {
+			dir := d.sessionDir(e.Name())
+			s = Info{ID: e.Name(), Dir: dir, Created: ulid.Time(id.Time()), Live: isLocked(filepath.Join(dir, lockFile))}
+			s.Live = s.Live || time.Since(s.Created) < strayAge
+		}
+		switch {
+		case s.Live:
+		case s.Ended.IsZero():
+			dead = append(dead, s)
+		case time.Since(s.Ended) > configs.Retention:
+			expired = append(expired, s)
+		}
+	}
+	return dead, expired, nil
+}
+
+// sweepSession does what the end of a session would have done. What is damaged
+// is removed or made whole, so that it is swept once.
 func sweepSession(ctx context.Context, s Info) error {
-	records, err := s.Jobs()
-	if err != nil {
+	entries, err := os.ReadDir(filepath.Join(s.Dir, jobsDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	var errs []error
-	for _, r := range records {
-		errs = append(errs, logstore.Seal(r.LogDir()))
-		if r.State != Ended || !r.Gone {
-			r.Gone, r.Listening = true, nil
-			if r.State != Ended {
-				r.State, r.Ended = Ended, time.Now()
-				r.Exit = &Exit{Reason: ReasonKilled, Code: 137, Signal: 9, By: "the death of the session's process"}
-			}
-			errs = append(errs, saveRecord(r))
+	for _, e := range entries {
+		dir := filepath.Join(s.Dir, jobsDir, e.Name())
+		errs = append(errs, cleanJob(ctx, dir))
+		r, err := loadRecord(dir)
+		if err != nil {
+			continue // without a record there is nobody to tell of it
 		}
-		errs = append(errs, cleanJob(ctx, r))
+		errs = append(errs, logstore.Seal(r.LogDir()))
+		if r.State == Ended && r.Gone {
+			continue
+		}
+		if r.State != Ended {
+			r.State, r.Ended = Ended, time.Now()
+			r.Exit = &Exit{Reason: ReasonKilled, Code: 137, Signal: 9, By: "the death of the session's process"}
+		}
+		r.Gone, r.Listening = true, nil
+		errs = append(errs, saveRecord(r))
 	}
 	if s.Socket != "" {
 		os.Remove(s.Socket)
@@ -162,39 +190,22 @@ func sweepSession(ctx context.Context, s Info) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if len(records) == 0 {
+	if len(entries) == 0 {
 		return os.RemoveAll(s.Dir)
+	}
+	if s.Version == "" { // not as read: it was damaged
+		if err := writeJSON(filepath.Join(s.Dir, sessionFile), s); err != nil {
+			return err
+		}
 	}
 	return markEnded(s.Dir)
 }
 
 // cleanJob removes a job's files from its directory, but for record and log.
-func cleanJob(ctx context.Context, r Record) error {
+func cleanJob(ctx context.Context, dir string) error {
 	var errs []error
 	for _, d := range []string{workDir, homeDir, tmpDir, etcDir} {
-		errs = append(errs, worktree.RemoveWorkspace(ctx, filepath.Join(r.Dirname, d)))
-	}
-	return errors.Join(errs...)
-}
-
-// removeStrays removes directories whose maker died before it had written
-// what they are.
-func removeStrays(stateDir string) error {
-	entries, err := os.ReadDir(filepath.Join(stateDir, sessionsDir))
-	if err != nil {
-		return nil
-	}
-	var errs []error
-	for _, e := range entries {
-		dir := filepath.Join(stateDir, sessionsDir, e.Name())
-		info, err := e.Info()
-		if err != nil || !e.IsDir() || time.Since(info.ModTime()) < strayAge {
-			continue
-		}
-		_, err = os.Stat(filepath.Join(dir, sessionFile))
-		if os.IsNotExist(err) && !isLocked(filepath.Join(dir, lockFile)) {
-			errs = append(errs, os.RemoveAll(dir))
-		}
+		errs = append(errs, worktree.RemoveWorkspace(ctx, filepath.Join(dir, d)))
 	}
 	return errors.Join(errs...)
 }
