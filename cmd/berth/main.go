@@ -1,0 +1,31 @@
+// Command berth runs commands in the background, each in a container of its
+// own. See the package berth/cmd/internal/cli.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"berth/cmd/internal/cli"
+)
+
+// version is set when berth is built.
+var version = "unknown"
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	go func() { cancel(cli.Interrupted{Signal: <-signals}) }()
+	dir, _ := os.Getwd() // "" is complained about by the commands that need it
+	return cli.Run(ctx, os.Args[1:], cli.App{
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Environ: os.Environ(), Dir: dir, Version: version, Now: time.Now,
+	})
+}
