@@ -3,6 +3,7 @@ package images
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // ErrNoInit says that this build embeds no init for an architecture.
@@ -39,7 +40,7 @@ type NotFoundError struct {
 }
 
 func (e *NotFoundError) Error() string {
-	return fmt.Sprintf("image %q: %s: %v", e.Ref, e.Reason, e.Cause)
+	return fmt.Sprintf("image %q: %s: %s", e.Ref, e.Reason, strings.TrimPrefix(e.Cause.Error(), "Error response from daemon: "))
 }
 func (e *NotFoundError) Unwrap() error { return e.Cause }
 

@@ -16,6 +16,7 @@ package images
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -100,10 +101,18 @@ func (r *Resolver) Resolve(ctx context.Context, ref string, progress func(Progre
 		return Image{}, err
 	}
 	img, err := find(ctx, r.eng, ref, name)
-	if err == nil || !errdefs.IsNotFound(err) {
+	switch {
+	case errdefs.IsInvalidArgument(err): // the engine is stricter about names than the library
+		return Image{}, &InvalidRefError{Ref: ref, Cause: errors.New("the engine takes it for no image name")}
+	case err == nil || !errdefs.IsNotFound(err):
 		return img, err
 	}
-	return r.share(ctx, name, progress, func(ctx context.Context, report func(Progress)) (Image, error) {
+	// A shared pull may have been begun under another spelling.
+	report := progress
+	if progress != nil {
+		report = func(p Progress) { p.Ref = ref; progress(p) }
+	}
+	img, err = r.share(ctx, name, report, func(ctx context.Context, report func(Progress)) (Image, error) {
 		if err := pull(ctx, r.eng, ref, name, report); err != nil {
 			return Image{}, err
 		}
@@ -113,6 +122,8 @@ func (r *Resolver) Resolve(ctx context.Context, ref string, progress func(Progre
 		}
 		return img, err
 	})
+	img.Ref = ref
+	return img, err
 }
 
 // parse checks a reference and writes it in full, so that "debian" and "docker.io/library/debian:latest" share a pull.

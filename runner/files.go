@@ -88,7 +88,28 @@ func (j *job) workspace(ctx context.Context, dir string) (*worktree.Workspace, e
 	case j.spec.Live:
 		return j.repo.Live(ctx, dir)
 	}
-	return j.repo.NewWorkspace(ctx, j.record.Snapshot, dir)
+	w, err := j.repo.NewWorkspace(ctx, j.record.Snapshot, dir)
+	if err != nil {
+		return nil, err
+	}
+	return w, j.makeWorkDir(w)
+}
+
+// makeWorkDir makes the caller's directory where the snapshot has none: git
+// knows no empty directories, nor ignored ones.
+func (j *job) makeWorkDir(w *worktree.Workspace) error {
+	i := slices.IndexFunc(w.Mounts, func(m worktree.Mount) bool { return m.Target == w.Root })
+	rest, err := filepath.Rel(w.Root, j.spec.Dir)
+	if i < 0 || err != nil || rest == "." {
+		return err
+	}
+	// Within the tree, whatever links the snapshot of another ref holds.
+	tree, err := os.OpenRoot(w.Mounts[i].Source)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	return tree.MkdirAll(rest, 0o755)
 }
 
 // userFiles writes /etc/passwd and /etc/group with the job's user in them.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 
 	"berth/configs"
@@ -189,7 +190,13 @@ func (j *job) prepare(ctx context.Context) (*box, error) {
 		ports:    j.hostPorts(),
 	}
 	b, err := j.start(ctx, spec)
-	if isPortTaken(err) {
+	switch {
+	case errdefs.IsNotFound(err): // somebody has removed the network since we looked
+		if err := ensureNetwork(ctx, s.engine); err != nil {
+			return nil, err
+		}
+		b, err = j.start(ctx, spec)
+	case isPortTaken(err):
 		// Somebody took the port since we looked. One that was only our
 		// suggestion is left to the engine.
 		if i := slices.IndexFunc(j.spec.Ports, func(p PortSpec) bool { return p.Host != 0 && !s.ports.free(p) }); i >= 0 {

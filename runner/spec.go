@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/oklog/ulid/v2"
 
@@ -112,6 +113,9 @@ func (s *Spec) validate() error {
 	}
 	if !filepath.IsAbs(s.Dir) {
 		return &InvalidError{What: "directory", Value: s.Dir, Why: "it is not absolute"}
+	}
+	if !utf8.ValidString(s.Dir) {
+		return &InvalidError{What: "directory", Value: s.Dir, Why: "its path is not valid UTF-8, which engines want"}
 	}
 	for _, e := range s.Env {
 		if key, _, ok := strings.Cut(e, "="); !ok || key == "" || strings.Contains(e, "\x00") {

@@ -102,7 +102,7 @@ func (c *Client) Info(ctx context.Context) (runner.Info, error) {
 
 // Run begins a job.
 func (c *Client) Run(ctx context.Context, spec runner.Spec, events func(runner.Event)) (runner.Record, error) {
-	body, err := c.post(ctx, callRun, spec)
+	body, err := c.post(ctx, callRun, newRunArg(spec))
 	if err != nil {
 		return runner.Record{}, err
 	}
@@ -116,6 +116,9 @@ func (c *Client) Run(ctx context.Context, spec runner.Spec, events func(runner.E
 		case l.Error != nil:
 			return runner.Record{}, l.Error
 		case l.Record != nil:
+			// To the end: a connection that breaks before it means to the keeper
+			// that nobody has learnt of the job.
+			io.Copy(io.Discard, body)
 			return c.info.Place(*l.Record), nil
 		case l.Event != nil && events != nil:
 			events(*l.Event)

@@ -14,7 +14,7 @@ import (
 // handleExec runs a further command in a job and relays its streams.
 func handleExec(s *runner.Session) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		var q runner.ExecRequest
+		var q execArg
 		if !decode(w, r, &q) {
 			return
 		}
@@ -38,7 +38,7 @@ func handleExec(s *runner.Session) http.HandlerFunc {
 			receive(buffered.Reader, feed, sizes)
 		}()
 		out := &frameWriter{w: conn}
-		code, err := s.Exec(ctx, q, runner.ExecIO{
+		code, err := s.Exec(ctx, q.request(), runner.ExecIO{
 			Stdin: input, Stdout: out.stream(frameStdout), Stderr: out.stream(frameStderr), Resize: sizes,
 		})
 		if err != nil {
@@ -82,7 +82,7 @@ func receive(r io.Reader, feed *io.PipeWriter, sizes chan runner.Size) {
 
 // Exec runs a further command; see runner.Service.
 func (c *Client) Exec(ctx context.Context, r runner.ExecRequest, stdio runner.ExecIO) (int, error) {
-	body, err := json.Marshal(r)
+	body, err := json.Marshal(newExecArg(r))
 	if err != nil {
 		return 0, err
 	}

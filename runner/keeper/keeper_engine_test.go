@@ -1,20 +1,16 @@
 package keeper
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -293,6 +289,13 @@ func TestClientMeetsTheService(t *testing.T) {
 	if info, err := log.Stat(); err != nil || info.Size != 8 || !info.Closed {
 		t.Errorf("log %+v, %v", info, err)
 	}
+	raw := w.run(c, "printf '%s' '\xff\x01é'")
+	w.until(c, raw, "exit")
+	if log, err := c.Log(t.Context(), raw.ID); err != nil {
+		t.Error(err)
+	} else if chunks, _, err := log.ReadFrom(0, 100, 0); err != nil || len(chunks) != 1 || string(chunks[0].Data) != "\xff\x01é" {
+		t.Errorf("an argument that is not UTF-8 arrived as %+v, %v", chunks, err)
+	}
 	slow := w.run(c, "sleep 600")
 	w.until(c, slow, "quiet:10ms")
 	if err := c.Signal(t.Context(), slow.ID, int(unix.SIGCONT)); err != nil {
@@ -301,7 +304,7 @@ func TestClientMeetsTheService(t *testing.T) {
 	if records, err := c.Kill(t.Context(), runner.KillRequest{All: true, By: "the test"}); err != nil || len(records) != 1 || records[0].Exit.By != "the test" {
 		t.Errorf("kill: %+v, %v", records, err)
 	}
-	if list, err := c.List(t.Context()); err != nil || len(list) != 2 {
+	if list, err := c.List(t.Context()); err != nil || len(list) != 3 {
 		t.Errorf("list: %+v, %v", list, err)
 	}
 	var told *runner.Explained
@@ -391,55 +394,6 @@ func leadTerminal() {
 	}
 	fmt.Println("begun")
 	select {}
-}
-
-// TestSessionEndsWithItsTerminal begins a job from a real terminal and closes
-// that, which takes its leader along.
-func TestSessionEndsWithItsTerminal(t *testing.T) {
-	w := newWorld(t)
-	main, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(main.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetPointerInt(int(main.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	tty, err := os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dirs, _ := json.Marshal(w.Dirs)
-	leader := exec.Command(os.Args[0])
-	leader.Env = append(os.Environ(), "BERTH_TEST_LEADER="+string(dirs), "BERTH_TEST_REPO="+w.Dir, "BERTH_SESSION=")
-	leader.Stdin, leader.Stdout, leader.Stderr = tty, tty, tty
-	leader.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := leader.Start(); err != nil {
-		t.Fatal(err)
-	}
-	tty.Close()
-	var said strings.Builder
-	for lines := bufio.NewScanner(io.TeeReader(main, &said)); lines.Scan() && !strings.Contains(said.String(), "begun"); {
-	}
-	if !strings.Contains(said.String(), "begun") {
-		t.Fatalf("the leader said %q", said.String())
-	}
-	sessions, err := runner.StateDir(w.Dirs.State).Sessions()
-	if err != nil || len(sessions) != 1 || sessions[0].Owner.Kind != runner.OwnerTerminal || sessions[0].Owner.PID != leader.Process.Pid {
-		t.Errorf("sessions %+v, %v", sessions, err)
-	}
-	main.Close() // hangs up
-	leader.Wait()
-	eventually(t, "the session has ended", func() bool {
-		sessions, err := runner.StateDir(w.Dirs.State).Sessions()
-		return err == nil && len(sessions) == 1 && !sessions[0].Ended.IsZero()
-	})
-	if n := len(w.containers()); n > 0 {
-		t.Errorf("%d containers are left", n)
-	}
 }
 
 // TestSocketOfALongPath has a state directory too deep for a socket.

@@ -38,6 +38,19 @@ type (
 	endArg struct {
 		By string `json:"by"`
 	}
+	// runArg is a spec whose strings arrive as they are: JSON has only UTF-8.
+	runArg struct {
+		runner.Spec
+		Argv   [][]byte `json:"argv"`
+		Env    [][]byte `json:"env"`
+		Caller [][]byte `json:"caller"`
+	}
+	// execArg is the same for a further command.
+	execArg struct {
+		runner.ExecRequest
+		Argv [][]byte `json:"argv"`
+		Env  [][]byte `json:"env"`
+	}
 	// runLine is one line of the answer to run: an event, or the last one.
 	runLine struct {
 		Event  *runner.Event     `json:"event,omitempty"`
@@ -79,24 +92,65 @@ func handle[Q, A any](call func(context.Context, Q) (A, error)) http.HandlerFunc
 
 func handleRun(s *runner.Session) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		var spec runner.Spec
-		if !decode(w, r, &spec) {
+		var q runArg
+		if !decode(w, r, &q) {
 			return
 		}
 		var mu sync.Mutex
-		say := func(l runLine) {
+		say := func(l runLine) error {
 			mu.Lock()
 			defer mu.Unlock()
-			json.NewEncoder(w).Encode(l)
-			http.NewResponseController(w).Flush()
+			if err := json.NewEncoder(w).Encode(l); err != nil {
+				return err
+			}
+			return http.NewResponseController(w).Flush()
 		}
-		record, err := s.Run(r.Context(), spec, func(e runner.Event) { say(runLine{Event: &e}) })
+		record, err := s.Run(r.Context(), q.spec(), func(e runner.Event) { say(runLine{Event: &e}) })
 		if err != nil {
 			say(runLine{Error: runner.Explain(err)})
 			return
 		}
-		say(runLine{Record: &record})
+		if say(runLine{Record: &record}) != nil || r.Context().Err() != nil {
+			// Nobody knows of this job: its caller was interrupted.
+			s.Kill(context.WithoutCancel(r.Context()), runner.KillRequest{Jobs: []string{record.ID}, By: "its caller, who left"})
+		}
 	}
+}
+
+func newRunArg(s runner.Spec) runArg {
+	return runArg{Spec: s, Argv: toBytes(s.Argv), Env: toBytes(s.Env), Caller: toBytes(s.Caller)}
+}
+
+func (a runArg) spec() runner.Spec {
+	s := a.Spec
+	s.Argv, s.Env, s.Caller = toStrings(a.Argv), toStrings(a.Env), toStrings(a.Caller)
+	return s
+}
+
+func newExecArg(r runner.ExecRequest) execArg {
+	return execArg{ExecRequest: r, Argv: toBytes(r.Argv), Env: toBytes(r.Env)}
+}
+
+func (a execArg) request() runner.ExecRequest {
+	r := a.ExecRequest
+	r.Argv, r.Env = toStrings(a.Argv), toStrings(a.Env)
+	return r
+}
+
+func toBytes(list []string) [][]byte {
+	var b [][]byte
+	for _, s := range list {
+		b = append(b, []byte(s))
+	}
+	return b
+}
+
+func toStrings(list [][]byte) []string {
+	var s []string
+	for _, b := range list {
+		s = append(s, string(b))
+	}
+	return s
 }
 
 func decode(w http.ResponseWriter, r *http.Request, v any) bool {
