@@ -1,6 +1,7 @@
 package images
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"embed"
 	"errors"
@@ -32,9 +33,11 @@ func installInit(bins fs.FS, dir, arch string) (path string, err error) {
 	}
 	hash := sha256.Sum256(bin)
 	path = filepath.Join(dir, fmt.Sprintf("berth-init-%s-%x", arch, hash[:6]))
-	// The size tells a file that a crash cut short from a whole one; nobody but the user writes here.
-	if info, err := os.Lstat(path); err == nil && info.Mode() == 0o755 && info.Size() == int64(len(bin)) {
-		return path, nil
+	// Compared whole, which takes a millisecond: this is the first process of every job.
+	if info, err := os.Lstat(path); err == nil && info.Mode() == 0o755 {
+		if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, bin) {
+			return path, nil
+		}
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("install init: %w", err)

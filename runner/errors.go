@@ -62,6 +62,16 @@ func (e *NotRunningError) Error() string {
 	return fmt.Sprintf("job %s has not started yet", e.Record.Handle)
 }
 
+// SilentError says that the process that holds a session does not answer.
+type SilentError struct {
+	Session string
+	PID     int
+}
+
+func (e *SilentError) Error() string {
+	return fmt.Sprintf("session %s is held by process %d, which does not answer", e.Session, e.PID)
+}
+
 // EndedError says that a session has ended or is about to.
 type EndedError struct{ Session string }
 

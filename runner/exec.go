@@ -28,7 +28,7 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest, stdio ExecIO) (int, e
 		return 0, &InvalidError{What: "command", Why: "there is none", Hint: "put it after --, as in: berth exec " + r.Job + " -- ps"}
 	}
 	options := container.ExecOptions{
-		Cmd:          r.Argv,
+		Cmd:          append([]string{initPath, "exec"}, r.Argv...),
 		Env:          lastOfEach(append(append([]string{}, j.env...), r.Env...)),
 		WorkingDir:   record.Dir,
 		Tty:          r.TTY,

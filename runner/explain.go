@@ -49,6 +49,7 @@ func hint(err error) string {
 		port      *PortTakenError
 		stopped   *NotRunningError
 		ended     *EndedError
+		silent    *SilentError
 		none      *NoEngineError
 		remote    *RemoteEngineError
 		noRepo    *worktree.NotRepoError
@@ -77,6 +78,8 @@ func hint(err error) string {
 		return "run it with --keep to look around in it after its end"
 	case errors.As(err, &ended):
 		return "berth session ls lists those that live"
+	case errors.As(err, &silent):
+		return fmt.Sprintf("is it stopped? kill -CONT %d lets it go on, kill -KILL %d ends it and its jobs", silent.PID, silent.PID)
 	case errors.As(err, &none):
 		if none.Denied() {
 			return "your user may not use it: sudo usermod -aG docker $USER, then log in again"

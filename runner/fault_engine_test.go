@@ -24,6 +24,7 @@ type flaky struct {
 
 	mu      sync.Mutex
 	refuse  bool
+	cut     string // a request with this in it is carried out, its answer lost; once
 	open    map[net.Conn]bool
 	running sync.WaitGroup
 }
@@ -74,9 +75,29 @@ func (f *flaky) serve() {
 		}
 		f.open[c], f.open[up] = true, true
 		f.mu.Unlock()
-		f.running.Go(func() { f.copy(up, c) })
+		f.running.Go(func() { f.ask(up, c) })
 		f.running.Go(func() { f.copy(c, up) })
 	}
+}
+
+// ask passes requests on, and watches for the one to cut.
+func (f *flaky) ask(up, c net.Conn) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := c.Read(buf)
+		f.mu.Lock()
+		hit := f.cut != "" && strings.Contains(string(buf[:n]), f.cut)
+		if hit {
+			f.cut = ""
+			c.Close()
+		}
+		f.mu.Unlock()
+		up.Write(buf[:n])
+		if err != nil {
+			break
+		}
+	}
+	up.(*net.UnixConn).CloseWrite()
 }
 
 func (f *flaky) copy(to, from net.Conn) {
@@ -126,6 +147,31 @@ func TestEngineDropsConnections(t *testing.T) {
 	if got := h.output("echo again"); got != "again\n" {
 		t.Errorf("the next job printed %q", got)
 	}
+}
+
+// TestAnswerToCreateIsLost: the engine makes a container and nobody learns of
+// it.
+func TestAnswerToCreateIsLost(t *testing.T) {
+	f := newFlaky(t)
+	h := newFlakyHarness(t, f)
+	h.output("true")
+	f.mu.Lock()
+	f.cut = "/containers/create"
+	f.mu.Unlock()
+	r := h.start("true")
+	if e := h.exit(r); e.Reason != ReasonStartFailed || e.Status() != 125 {
+		t.Errorf("exit %+v", e)
+	}
+	f.mu.Lock()
+	cut := f.cut == ""
+	f.mu.Unlock()
+	if !cut {
+		t.Error("nothing was cut")
+	}
+	if err := h.End(t.Context(), "the test"); err != nil {
+		t.Error(err)
+	}
+	h.nothingLeft()
 }
 
 // TestEngineGoesAway: with the engine out of reach a job is lost, a new one is

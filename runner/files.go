@@ -51,6 +51,11 @@ func (j *job) files(ctx context.Context) ([]mount.Mount, []string, error) {
 		for _, m := range host {
 			mounts = append(mounts, bind(m.Source, m.Target, m.ReadOnly))
 		}
+		cover, err := s.cover(host, dir(etcDir))
+		if err != nil {
+			return nil, nil, err
+		}
+		mounts = append(mounts, cover...)
 		etc, err := s.userFiles(dir(etcDir))
 		if err != nil {
 			return nil, nil, err
@@ -84,7 +89,7 @@ func (j *job) files(ctx context.Context) ([]mount.Mount, []string, error) {
 func (j *job) workspace(ctx context.Context, dir string) (*worktree.Workspace, error) {
 	switch {
 	case j.repo == nil:
-		return worktree.LiveDir(j.spec.Dir, dir)
+		return j.session.store.LiveDir(j.spec.Dir, dir)
 	case j.spec.Live:
 		return j.repo.Live(ctx, dir)
 	}
@@ -112,9 +117,25 @@ func (j *job) makeWorkDir(w *worktree.Workspace) error {
 	return tree.MkdirAll(rest, 0o755)
 }
 
+// cover hides berth's own directories where one of the host's mounts would show
+// them: a socket can be used through a read-only mount.
+func (s *Session) cover(host []images.Mount, dir string) ([]mount.Mount, error) {
+	empty := filepath.Join(dir, "empty")
+	if err := os.MkdirAll(empty, 0o755); err != nil {
+		return nil, err
+	}
+	var mounts []mount.Mount
+	for _, own := range []string{s.options.Dirs.State, s.options.Dirs.Cache} {
+		if slices.ContainsFunc(host, func(m images.Mount) bool { return strings.HasPrefix(own, m.Source+"/") && m.Source == m.Target }) {
+			mounts = append(mounts, bind(empty, own, true))
+		}
+	}
+	return mounts, nil
+}
+
 // userFiles writes /etc/passwd and /etc/group with the job's user in them.
 func (s *Session) userFiles(dir string) ([]mount.Mount, error) {
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
 	passwd, group := images.Passwd(s.uid, s.gid, s.user, s.home)
@@ -142,26 +163,33 @@ func (j *job) makeMountPoints(mounts []mount.Mount) error {
 		if parent < 0 || !strings.HasPrefix(mounts[parent].Source, j.record.Dirname+"/") {
 			continue
 		}
-		rest := strings.TrimPrefix(m.Target, mounts[parent].Target)
-		if err := makeMountPoint(filepath.Join(mounts[parent].Source, rest), m.Source); err != nil {
+		rest := strings.TrimPrefix(m.Target, mounts[parent].Target+"/")
+		if err := makeMountPoint(mounts[parent].Source, rest, m.Source); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func makeMountPoint(path, source string) error {
+// makeMountPoint makes path within dir, whatever links a snapshot has put
+// there: a directory or a file, like source.
+func makeMountPoint(dir, path, source string) error {
 	info, err := os.Stat(source)
 	if err != nil {
 		return err
 	}
-	if info.IsDir() {
-		return os.MkdirAll(path, 0o755)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o644)
+	defer root.Close()
+	if info.IsDir() {
+		return root.MkdirAll(path, 0o755)
+	}
+	if err := root.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := root.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o644)
 	if err != nil {
 		return err
 	}

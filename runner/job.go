@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -76,8 +77,13 @@ func (j *job) watch() (Record, <-chan struct{}) {
 func (j *job) update(change func(*Record)) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	change(&j.record)
+	j.change(change)
 	saveRecord(j.record)
+}
+
+// change tells those who watch. The caller holds the lock.
+func (j *job) change(change func(*Record)) {
+	change(&j.record)
 	close(j.changed)
 	j.changed = make(chan struct{})
 }
@@ -87,7 +93,9 @@ func (j *job) update(change func(*Record)) {
 func (j *job) run(ctx context.Context) {
 	defer close(j.gone)
 	defer j.cancel()
-	box, err := j.prepare(ctx)
+	over, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	box, err := j.prepare(ctx, over)
 	if err != nil {
 		j.finish(j.startFailure(err))
 	} else {
@@ -96,6 +104,7 @@ func (j *job) run(ctx context.Context) {
 	if err != nil {
 		err = j.remove(ctx)
 	}
+	j.session.ports.release(j.taken)
 	j.update(func(r *Record) { r.Gone = err == nil })
 }
 
@@ -103,9 +112,13 @@ func (j *job) run(ctx context.Context) {
 // why that cannot be told.
 func (j *job) attend(b *box) error {
 	defer b.attachment.close()
-	j.finish(j.follow(b))
-	if j.spec.Keep {
-		<-j.release
+	exit := j.follow(b)
+	j.finish(exit)
+	if j.spec.Keep && exit.Reason != ReasonLost {
+		select {
+		case <-j.release:
+		case <-b.broken: // somebody else has ended the container
+		}
 	}
 	b.attachment.closeInput()
 	code, err := b.wait()
@@ -139,36 +152,55 @@ type box struct {
 	id         string
 	nonce      string
 	attachment *attachment
-	removed    <-chan container.WaitResponse
-	failed     <-chan error
+	broken     chan error     // why the connection to it ended, once
+	removal    <-chan removal // the engine's word that it is gone, once
+	last       *removal       // what came from there
+}
 
-	waited bool // code and err are what wait returns
-	code   int64
-	err    error
+// removal is what the engine says of a container that is gone: the exit code
+// that it saw, or why it cannot tell.
+type removal struct {
+	code int64
+	err  error
+}
+
+// watchRemoval registers for the removal of a container, which must happen
+// before its start. The answer waits to be received, and comes at the latest
+// when ctx is done.
+func (s *Session) watchRemoval(ctx context.Context, id string) <-chan removal {
+	removed, failed := s.engine.ContainerWait(ctx, id, container.WaitConditionRemoved)
+	answer := make(chan removal, 1)
+	s.readers.Go(func() {
+		select {
+		case r := <-removed:
+			a := removal{code: r.StatusCode}
+			if r.Error != nil {
+				a.err = errors.New(r.Error.Message)
+			}
+			answer <- a
+		case err := <-failed:
+			answer <- removal{err: err}
+		}
+	})
+	return answer
 }
 
 // wait returns the exit code that the engine saw, once the container is gone,
 // or why that is not known. It is for one goroutine.
 func (b *box) wait() (int64, error) {
-	if b.waited {
-		return b.code, b.err
-	}
-	b.waited = true
-	select {
-	case r := <-b.removed:
-		b.code = r.StatusCode
-		if r.Error != nil {
-			b.err = errors.New(r.Error.Message)
+	if b.last == nil {
+		select {
+		case r := <-b.removal:
+			b.last = &r
+		case <-time.After(removalDeadline):
+			b.last = &removal{err: fmt.Errorf("not removed after %v", removalDeadline)}
 		}
-	case b.err = <-b.failed:
-	case <-time.After(removalDeadline):
-		b.err = fmt.Errorf("not removed after %v", removalDeadline)
 	}
-	return b.code, b.err
+	return b.last.code, b.last.err
 }
 
 // prepare makes the job's files and its container, and hands over the command.
-func (j *job) prepare(ctx context.Context) (*box, error) {
+func (j *job) prepare(ctx, over context.Context) (*box, error) {
 	mounts, env, err := j.files(ctx)
 	if err != nil {
 		return nil, err
@@ -189,13 +221,13 @@ func (j *job) prepare(ctx context.Context) (*box, error) {
 		mounts:   mounts,
 		ports:    j.hostPorts(),
 	}
-	b, err := j.start(ctx, spec)
+	b, err := j.start(ctx, over, spec)
 	switch {
 	case errdefs.IsNotFound(err): // somebody has removed the network since we looked
 		if err := ensureNetwork(ctx, s.engine); err != nil {
 			return nil, err
 		}
-		b, err = j.start(ctx, spec)
+		b, err = j.start(ctx, over, spec)
 	case isPortTaken(err):
 		// Somebody took the port since we looked. One that was only our
 		// suggestion is left to the engine.
@@ -203,7 +235,7 @@ func (j *job) prepare(ctx context.Context) (*box, error) {
 			return nil, &PortTakenError{j.spec.Ports[i]}
 		}
 		spec.ports = j.spec.Ports
-		b, err = j.start(ctx, spec)
+		b, err = j.start(ctx, over, spec)
 	}
 	return b, err
 }
@@ -215,15 +247,18 @@ func (j *job) hostPorts() []PortSpec {
 	for i, p := range ports {
 		if p.Host == 0 && j.session.ports.take(PortSpec{Port: p.Port, Host: p.Port, Proto: p.Proto}) {
 			ports[i].Host = p.Port
+			j.mu.Lock()
 			j.taken = append(j.taken, ports[i])
+			j.mu.Unlock()
 		}
 	}
 	return ports
 }
 
 // start creates a container, registers for its output and its removal, starts
-// it and hands over the command. On error it leaves nothing.
-func (j *job) start(ctx context.Context, spec shape) (_ *box, err error) {
+// it and hands over the command. On error it leaves nothing. over ends what was
+// registered for.
+func (j *job) start(ctx, over context.Context, spec shape) (_ *box, err error) {
 	eng := j.session.engine
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -235,12 +270,12 @@ func (j *job) start(ctx context.Context, spec shape) (_ *box, err error) {
 	config, host, net := spec.config()
 	created, err := eng.ContainerCreate(ctx, config, host, net, nil, spec.name)
 	if err != nil {
-		if ctx.Err() != nil { // too slow; it may have been made by now
+		if !refusedToCreate(err) { // it may have been made by now
 			err = errors.Join(err, removeContainer(ctx, eng, spec.name))
 		}
 		return nil, engineError("create container", err)
 	}
-	b := &box{id: created.ID, nonce: newNonce()}
+	b := &box{id: created.ID, nonce: newNonce(), broken: make(chan error, 1)}
 	j.update(func(r *Record) { r.Container = b.id })
 	defer func() {
 		if err != nil {
@@ -253,9 +288,8 @@ func (j *job) start(ctx context.Context, spec shape) (_ *box, err error) {
 	if b.attachment, err = attach(ctx, eng, b.id); err != nil {
 		return nil, err
 	}
-	// The wait outlives this function and ends with the container, or with the
-	// connection to the engine.
-	b.removed, b.failed = eng.ContainerWait(context.WithoutCancel(ctx), b.id, container.WaitConditionRemoved)
+	// The wait outlives this function, and ends with the job.
+	b.removal = j.session.watchRemoval(over, b.id)
 	if err := eng.ContainerStart(ctx, b.id, container.StartOptions{}); err != nil {
 		return nil, engineError("start container", err)
 	}
@@ -267,7 +301,10 @@ func (j *job) start(ctx context.Context, spec shape) (_ *box, err error) {
 	var ports []Port
 	if len(spec.ports) > 0 {
 		info, err := eng.ContainerInspect(ctx, b.id)
-		if err == nil && info.NetworkSettings != nil {
+		if err != nil {
+			return nil, engineError("ask for the ports", err)
+		}
+		if info.NetworkSettings != nil {
 			ports = publishedPorts(spec.ports, info.NetworkSettings.Ports)
 		}
 	}
@@ -294,6 +331,12 @@ func (j *job) startMessage(nonce string) control.Message {
 	}.Message()
 }
 
+// refusedToCreate tells errors with which the engine says that it has made
+// nothing from those after which nobody knows.
+func refusedToCreate(err error) bool {
+	return errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) || errdefs.IsConflict(err) || errdefs.IsPermissionDenied(err)
+}
+
 // newNonce makes the word that marks init's frames, which the job must not be
 // able to guess.
 func newNonce() string {
@@ -309,12 +352,20 @@ func (j *job) follow(b *box) Exit {
 		exited   *control.Exited
 		ends     [3]bool
 		complete = make(chan struct{})
-		broken   = make(chan error, 1)
 	)
+	// Output may overtake the word that the command runs: they come on two
+	// streams. Both are read by one goroutine.
+	begun := false
+	begin := func() {
+		if !begun {
+			begun = true
+			j.update(func(r *Record) { r.State, r.Started = Running, time.Now() })
+		}
+	}
 	frame := func(stream logstore.Stream, m control.Message) {
 		switch m.Op {
 		case control.OpStarted:
-			j.update(func(r *Record) { r.State, r.Started = Running, time.Now() })
+			begin()
 		case control.OpListening, control.OpClosed:
 			j.listening(m.Int("port"), m.Op == control.OpListening)
 		case control.OpExited:
@@ -327,7 +378,8 @@ func (j *job) follow(b *box) Exit {
 		}
 	}
 	j.session.readers.Go(func() {
-		broken <- b.attachment.read(b.nonce, func(s logstore.Stream, p []byte) {
+		b.broken <- b.attachment.read(b.nonce, func(s logstore.Stream, p []byte) {
+			begin()
 			j.log.Append(s, time.Now(), p)
 			j.session.touch()
 		}, frame)
@@ -335,9 +387,10 @@ func (j *job) follow(b *box) Exit {
 	select {
 	case <-complete:
 		return j.reported(*exited)
-	case err := <-broken:
+	case err := <-b.broken:
 		select {
 		case <-complete: // both at once
+			b.broken <- err
 			return j.reported(*exited)
 		default:
 		}
@@ -393,23 +446,38 @@ func (j *job) finish(exit Exit) {
 		r.State, r.Ended, r.Exit, r.Listening = Ended, time.Now(), &exit, nil
 	})
 	close(j.ended)
-	j.session.ports.release(j.taken)
 	j.session.touch()
 }
 
+// mostListening bounds how many listening ports of a job are remembered: a job
+// may open all that there are.
+const mostListening = 256
+
+// listening notes a port that the job began or ceased to listen on. It is not
+// written to disk each time: a job may do so all day.
 func (j *job) listening(port int, open bool) {
-	j.update(func(r *Record) {
-		r.Listening = slices.DeleteFunc(r.Listening, func(p int) bool { return p == port })
-		if open {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.change(func(r *Record) {
+		r.Listening = slices.DeleteFunc(slices.Clone(r.Listening), func(p int) bool { return p == port })
+		if open && len(r.Listening) < mostListening {
 			r.Listening = append(r.Listening, port)
 			slices.Sort(r.Listening)
 		}
 	})
 }
 
+// hasPort tells whether the job was given a port of the host that is wanted.
+func (j *job) hasPort(wanted PortSpec) bool {
+	port := cmp.Or(wanted.Host, wanted.Port)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.ContainsFunc(j.taken, func(p PortSpec) bool { return p.Proto == wanted.Proto && p.Host == port })
+}
+
 // kill ends the job and returns when nothing of it is left on the engine: at
 // most a moment after the grace.
-func (j *job) kill(ctx context.Context, by string, grace time.Duration) error {
+func (j *job) kill(by string, grace time.Duration) error {
 	j.mu.Lock()
 	a, state := j.attachment, j.record.State
 	if j.killedBy == "" && state != Ended {
@@ -427,19 +495,13 @@ func (j *job) kill(ctx context.Context, by string, grace time.Duration) error {
 	select {
 	case <-j.gone:
 		return j.left()
-	case <-ctx.Done():
-		return ctx.Err()
 	case <-force.C:
 	}
-	if err := j.remove(ctx); err != nil {
+	if err := j.remove(context.Background()); err != nil {
 		return err
 	}
-	select {
-	case <-j.gone:
-		return j.left()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	<-j.gone // which has deadlines of its own
+	return j.left()
 }
 
 // left tries once more to remove a container that could not be removed when

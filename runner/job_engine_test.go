@@ -331,6 +331,18 @@ func TestConditions(t *testing.T) {
 
 func TestExecAndKeep(t *testing.T) {
 	h := newHarness(t)
+	codes := h.start("sleep 600")
+	h.until(codes, "quiet:1ms")
+	for command, want := range map[string]int{"no-such-command": 127, "/tmp": 126, "true": 0} {
+		var errs strings.Builder
+		code, err := h.Exec(t.Context(), ExecRequest{Job: codes.ID, Argv: []string{command}}, ExecIO{Stdout: io.Discard, Stderr: &errs})
+		if code != want || err != nil || (want != 0) != strings.HasPrefix(errs.String(), "berth: "+command) {
+			t.Errorf("exec %s: %d, %v, %q", command, code, err, errs.String())
+		}
+	}
+	if _, err := h.Kill(t.Context(), KillRequest{Jobs: []string{codes.ID}, By: "the test"}); err != nil {
+		t.Fatal(err)
+	}
 	r := h.start(`echo made > /tmp/file; exit 3`, func(s *Spec) { s.Keep, s.Env = true, []string{"COLOUR=blue"} })
 	h.exit(r)
 	if code, out := h.execute(r, "sh", "-c", "cat /tmp/file; echo $COLOUR; pwd; exit 9"); code != 9 || out != "made\nblue\n"+h.repo+"\n" {
@@ -344,6 +356,20 @@ func TestExecAndKeep(t *testing.T) {
 		t.Errorf("after the kill of what was kept: %+v %+v", r, r.Exit)
 	}
 	h.nothingLeft()
+
+	// One that somebody else removes is noticed.
+	other := h.start("true", func(s *Spec) { s.Keep = true })
+	h.exit(other)
+	other, _ = h.Get(t.Context(), other.ID)
+	if err := removeContainer(t.Context(), h.eng, other.Container); err != nil {
+		t.Fatal(err)
+	}
+	if j, err := h.find(other.ID); err != nil {
+		t.Error(err)
+	} else {
+		<-j.gone
+	}
+
 	var stopped *NotRunningError
 	if _, err := h.Exec(t.Context(), ExecRequest{Job: r.ID, Argv: []string{"true"}}, ExecIO{}); !errors.As(err, &stopped) {
 		t.Errorf("exec in what is gone: %v", err)
@@ -389,6 +415,51 @@ func TestLive(t *testing.T) {
 	var noRepo *worktree.NotRepoError
 	if _, err := h.Run(t.Context(), spec, nil); !errors.As(err, &noRepo) {
 		t.Errorf("without --live: %v", err)
+	}
+}
+
+// TestAgainAtOnce takes name and port of a job the moment its end is known,
+// while its container is still being removed.
+func TestAgainAtOnce(t *testing.T) {
+	h := newHarness(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	for range 3 {
+		r := h.start("true", func(s *Spec) { s.Name, s.Ports = "web", []PortSpec{{Port: 80, Host: port, Proto: "tcp"}} })
+		if e := h.exit(r); !e.OK() {
+			t.Errorf("exit %+v", e)
+		}
+	}
+}
+
+// TestWorkDirThatGitDoesNotKnow runs in an empty directory of the user's.
+func TestWorkDirThatGitDoesNotKnow(t *testing.T) {
+	h := newHarness(t)
+	dir := filepath.Join(h.repo, "new", "empty")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.output("pwd", func(s *Spec) { s.Dir = dir }); got != dir+"\n" {
+		t.Errorf("the job ran in %q", got)
+	}
+}
+
+func TestLiveOnOwnFilesIsRefused(t *testing.T) {
+	h := newHarness(t)
+	for _, dir := range []string{filepath.Dir(h.dirs.State), h.dirs.Cache, "/"} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		spec := h.spec("true")
+		spec.Live, spec.Dir = true, dir
+		var refused *worktree.RefusedRootError
+		if _, err := h.Run(t.Context(), spec, nil); !errors.As(err, &refused) {
+			t.Errorf("%s: %v", dir, err)
+		}
 	}
 }
 
@@ -462,7 +533,7 @@ func TestSessionEnd(t *testing.T) {
 	if err := os.Chtimes(filepath.Join(sessions[0].Dir, endedFile), old, old); err != nil {
 		t.Fatal(err)
 	}
-	report, err := Sweep(t.Context(), h.dirs, nil, false)
+	report, err := Sweep(t.Context(), h.dirs, "", nil, false)
 	if err != nil || len(report.Expired) != 1 {
 		t.Errorf("sweep: %+v, %v", report, err)
 	}

@@ -139,6 +139,7 @@ func (r Record) LogDir() string { return filepath.Join(r.Dirname, "log") }
 const recordFile = "record.json"
 
 func saveRecord(r Record) error {
+	r.Listening = nil // of the moment
 	return writeJSON(filepath.Join(r.Dirname, recordFile), r)
 }
 

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/oklog/ulid/v2"
 	"golang.org/x/sync/errgroup"
 
@@ -69,7 +71,8 @@ func NewSession(o Options) (*Session, error) {
 	if err := os.MkdirAll(filepath.Join(info.Dir, jobsDir), 0o700); err != nil {
 		return nil, err
 	}
-	l, err := lock(filepath.Join(info.Dir, lockFile), false)
+	// Nobody else makes this session, but a sweep may be looking at the lock.
+	l, err := lock(filepath.Join(info.Dir, lockFile), true)
 	if err != nil {
 		return nil, err
 	}
@@ -106,10 +109,15 @@ func (s *Session) Publish(socket string) error {
 // Dir is the session's own directory.
 func (s *Session) Dir() string { return s.info.Dir }
 
-// Info describes the session.
+// Info describes the session. When it is about to end, it is not to be used
+// any more: the error is *[EndedError].
 func (s *Session) Info(context.Context) (Info, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ending {
+		return s.info, &EndedError{s.info.ID}
+	}
+	s.lastUse = time.Now()
 	return s.info, nil
 }
 
@@ -185,6 +193,7 @@ func (s *Session) Run(ctx context.Context, spec Spec, events func(Event)) (Recor
 		r.Repo = j.repo.Root()
 	}
 	j.record = r
+	s.awaitPorts(ctx, spec.Ports)
 	if err := s.register(j); err != nil {
 		return Record{}, err
 	}
@@ -196,7 +205,7 @@ func (s *Session) snapshot(ctx context.Context, spec Spec) (*worktree.Repo, work
 	repo, err := s.store.Open(ctx, spec.Dir)
 	var none *worktree.NotRepoError
 	if spec.Live && errors.As(err, &none) {
-		return nil, worktree.Snapshot{}, nil
+		return nil, worktree.Snapshot{}, s.store.CheckLive(spec.Dir)
 	}
 	if err != nil || spec.Live {
 		return repo, worktree.Snapshot{}, err
@@ -216,6 +225,29 @@ func (s *Session) findImage(ctx context.Context, ref string, events func(Event))
 		init, err = images.InstallInit(filepath.Join(s.options.Dirs.Cache, "init"), image.Arch)
 	}
 	return image, init, err
+}
+
+// portPatience is how long a new job waits for a port that a job has which has
+// just ended: its container is being removed.
+const portPatience = 3 * time.Second
+
+// awaitPorts waits for ended jobs that still have a port which is wanted.
+func (s *Session) awaitPorts(ctx context.Context, wanted []PortSpec) {
+	ctx, cancel := context.WithTimeout(ctx, portPatience)
+	defer cancel()
+	s.mu.Lock()
+	jobs := slices.Clone(s.jobs)
+	s.mu.Unlock()
+	for _, j := range jobs {
+		if r := j.Record(); r.State != Ended || r.Gone || r.Keep || !slices.ContainsFunc(wanted, func(w PortSpec) bool { return j.hasPort(w) }) {
+			continue
+		}
+		select {
+		case <-j.gone:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // register gives the job its handle, its ports and its directory, and sets it
@@ -272,24 +304,18 @@ func (s *Session) newHandle(spec Spec) (string, error) {
 		base := spec.handleBase()
 		for {
 			s.counts[base]++
-			if h := base + "-" + strconv.Itoa(s.counts[base]); !s.handleUsed(h, false) {
+			h := base + "-" + strconv.Itoa(s.counts[base])
+			if !slices.ContainsFunc(s.jobs, func(j *job) bool { return j.record.Handle == h }) { // a handle never changes
 				return h, nil
 			}
 		}
 	}
-	if s.handleUsed(spec.Name, true) {
-		return "", &NameTakenError{spec.Name}
-	}
-	return spec.Name, nil
-}
-
-func (s *Session) handleUsed(handle string, running bool) bool {
 	for _, j := range s.jobs {
-		if r := j.Record(); r.Handle == handle && (!running || !r.Gone) {
-			return true
+		if r := j.Record(); r.Handle == spec.Name && (r.State != Ended || r.Keep && !r.Gone) {
+			return "", &NameTakenError{spec.Name}
 		}
 	}
-	return false
+	return spec.Name, nil
 }
 
 func (s *Session) labels(r Record) map[string]string {
@@ -363,8 +389,8 @@ func (s *Session) Signal(_ context.Context, name string, number int) error {
 	return j.signal(number)
 }
 
-// Kill ends jobs; see [Service].
-func (s *Session) Kill(ctx context.Context, r KillRequest) ([]Record, error) {
+// Kill ends jobs; see [Service]. It is carried through when its caller leaves.
+func (s *Session) Kill(_ context.Context, r KillRequest) ([]Record, error) {
 	defer s.use()()
 	var jobs []*job
 	if r.All {
@@ -383,7 +409,7 @@ func (s *Session) Kill(ctx context.Context, r KillRequest) ([]Record, error) {
 		}
 		jobs = append(jobs, j)
 	}
-	err := killAll(ctx, jobs, r.By, r.Grace)
+	err := killAll(jobs, r.By, r.Grace)
 	records := make([]Record, len(jobs))
 	for i, j := range jobs {
 		records[i] = j.Record()
@@ -392,12 +418,12 @@ func (s *Session) Kill(ctx context.Context, r KillRequest) ([]Record, error) {
 }
 
 // killAll ends jobs at once.
-func killAll(ctx context.Context, jobs []*job, by string, grace time.Duration) error {
+func killAll(jobs []*job, by string, grace time.Duration) error {
 	errs := make([]error, len(jobs))
 	var wg sync.WaitGroup
 	for i, j := range jobs {
 		wg.Go(func() {
-			if err := j.kill(ctx, by, grace); err != nil {
+			if err := j.kill(by, grace); err != nil {
 				errs[i] = fmt.Errorf("kill %s: %w", j.Record().Handle, err)
 			}
 		})
@@ -432,9 +458,10 @@ func (s *Session) end(ctx context.Context, by string, grace time.Duration) error
 	}
 	// What has begun is carried through, whoever asked for it is gone or not.
 	ctx = context.WithoutCancel(ctx)
-	err := killAll(ctx, jobs, by, grace)
+	err := killAll(jobs, by, grace)
 	s.begun.Wait()
 	s.readers.Wait()
+	err = errors.Join(err, s.removeLeft(ctx))
 	for _, j := range jobs {
 		err = errors.Join(err, cleanJob(ctx, j.Record().Dirname))
 	}
@@ -450,6 +477,18 @@ func (s *Session) end(ctx context.Context, by string, grace time.Duration) error
 	s.connecting.Unlock()
 	close(s.ended)
 	s.lock.unlock()
+	return err
+}
+
+// removeLeft removes what the engine has of this session without our knowing:
+// a container whose creation was answered by a broken connection.
+func (s *Session) removeLeft(ctx context.Context) error {
+	s.connecting.Lock()
+	defer s.connecting.Unlock()
+	if s.engine == nil {
+		return nil
+	}
+	_, err := removeLabelled(ctx, s.engine, LabelSession+"="+s.info.ID, func(container.Summary) bool { return true })
 	return err
 }
 

@@ -64,6 +64,8 @@ type Info struct {
 	Dir     string    `json:"-"`
 	Live    bool      `json:"live"`           // some process holds it
 	Ended   time.Time `json:"ended,omitzero"` // when it was cleaned up
+
+	damaged bool // its description could not be read: the rest is a guess
 }
 
 // StateDir is berth's state directory, as of configs.Dirs.
@@ -182,14 +184,15 @@ var errLocked = errors.New("another process holds the lock")
 
 func (l *fileLock) unlock() { l.f.Close() }
 
-// isLocked looks without disturbing: a shared lock for a moment.
+// isLocked looks without disturbing: a shared lock for a moment. What cannot be
+// looked at counts as locked, since what is not is removed.
 func isLocked(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
-		return false
+		return !errors.Is(err, fs.ErrNotExist)
 	}
 	defer f.Close()
-	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == unix.EWOULDBLOCK
+	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
 }
 
 // LockStart takes the lock under which a session is looked up and, when there

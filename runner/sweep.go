@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -34,6 +35,7 @@ type SweepReport struct {
 	Sessions   []string `json:"sessions"`   // of dead processes, cleaned up now
 	Containers []string `json:"containers"` // IDs, removed
 	Expired    []string `json:"expired"`    // sessions whose records were too old
+	Elsewhere  []string `json:"elsewhere"`  // sessions of dead processes on an engine that is not in use now: left alone
 }
 
 // Sweep cleans up what sessions have left whose process died: containers,
@@ -42,10 +44,12 @@ type SweepReport struct {
 // another owner's, or that belongs to a session whose process lives. Where
 // another process sweeps already, it does nothing.
 //
-// connect is called only if there is something to clean up, or with all, which
-// has containers looked for whose session nobody remembers. The caller closes
-// what it returned.
-func Sweep(ctx context.Context, dirs configs.Dirs, connect func(context.Context) (Engine, error), all bool) (SweepReport, error) {
+// engine is the user's setting of the engine that connect finds, as of
+// [EngineSetting]: only sessions on that one are cleaned up. connect is called
+// only if there is something to clean up, or with all, which has containers
+// looked for whose session nobody remembers. The caller closes what it
+// returned.
+func Sweep(ctx context.Context, dirs configs.Dirs, engine string, connect func(context.Context) (Engine, error), all bool) (SweepReport, error) {
 	var report SweepReport
 	state := StateDir(dirs.State)
 	if _, err := os.Stat(filepath.Join(dirs.State, sessionsDir)); err != nil && !all {
@@ -55,6 +59,13 @@ func Sweep(ctx context.Context, dirs configs.Dirs, connect func(context.Context)
 	if err != nil {
 		return report, err
 	}
+	dead = slices.DeleteFunc(dead, func(s Info) bool {
+		elsewhere := !s.damaged && s.Engine != engine
+		if elsewhere {
+			report.Elsewhere = append(report.Elsewhere, s.ID)
+		}
+		return elsewhere
+	})
 	if len(dead) == 0 && len(expired) == 0 && !all {
 		return report, nil
 	}
@@ -102,20 +113,24 @@ func Sweep(ctx context.Context, dirs configs.Dirs, connect func(context.Context)
 // sweepContainers removes the containers of this owner whose session no
 // process holds.
 func sweepContainers(ctx context.Context, eng Engine, state StateDir) ([]string, error) {
+	return removeLabelled(ctx, eng, LabelOwner+"="+state.Owner(), func(c container.Summary) bool {
+		// Looked at now, not before: a session may have begun meanwhile.
+		return !isLocked(filepath.Join(state.sessionDir(c.Labels[LabelSession]), lockFile))
+	})
+}
+
+// removeLabelled removes containers with a label, those that are meant, and
+// returns their IDs. It goes on after an error.
+func removeLabelled(ctx context.Context, eng Engine, label string, meant func(container.Summary) bool) (removed []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callDeadline)
 	defer cancel()
-	list, err := eng.ContainerList(ctx, container.ListOptions{
-		All:     true,
-		Filters: filters.NewArgs(filters.Arg("label", LabelOwner+"="+state.Owner())),
-	})
+	list, err := eng.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", label))})
 	if err != nil {
 		return nil, engineError("list containers", err)
 	}
-	var removed []string
 	var errs []error
 	for _, c := range list {
-		// Looked at now, not before: a session may have begun meanwhile.
-		if isLocked(filepath.Join(state.sessionDir(c.Labels[LabelSession]), lockFile)) {
+		if !meant(c) {
 			continue
 		}
 		if err := removeContainer(ctx, eng, c.ID); err != nil {
@@ -143,7 +158,7 @@ func (d StateDir) finished() (dead, expired []Info, err error) {
 		s, err := d.Session(e.Name())
 		if err != nil {
 			dir := d.sessionDir(e.Name())
-			s = Info{ID: e.Name(), Dir: dir, Created: ulid.Time(id.Time()), Live: isLocked(filepath.Join(dir, lockFile))}
+			s = Info{ID: e.Name(), Dir: dir, Created: ulid.Time(id.Time()), Live: isLocked(filepath.Join(dir, lockFile)), damaged: true}
 			s.Live = s.Live || time.Since(s.Created) < strayAge
 		}
 		switch {
@@ -172,12 +187,17 @@ func sweepSession(ctx context.Context, s Info) error {
 		if err != nil {
 			continue // without a record there is nobody to tell of it
 		}
-		errs = append(errs, logstore.Seal(r.LogDir()))
+		lastOutput := newest(r.LogDir())
+		// A log that is missing or no log is no reason to sweep for ever.
+		if err := logstore.Seal(r.LogDir()); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, logstore.ErrFormat) {
+			errs = append(errs, err)
+		}
 		if r.State == Ended && r.Gone {
 			continue
 		}
 		if r.State != Ended {
-			r.State, r.Ended = Ended, time.Now()
+			// Nobody was there to see it: the last output is the best guess.
+			r.State, r.Ended = Ended, lastOutput
 			r.Exit = &Exit{Reason: ReasonKilled, Code: 137, Signal: 9, By: "the death of the session's process"}
 		}
 		r.Gone, r.Listening = true, nil
@@ -193,7 +213,7 @@ func sweepSession(ctx context.Context, s Info) error {
 	if len(entries) == 0 {
 		return os.RemoveAll(s.Dir)
 	}
-	if s.Version == "" { // not as read: it was damaged
+	if s.damaged {
 		if err := writeJSON(filepath.Join(s.Dir, sessionFile), s); err != nil {
 			return err
 		}
@@ -201,11 +221,27 @@ func sweepSession(ctx context.Context, s Info) error {
 	return markEnded(s.Dir)
 }
 
+// newest is the time of the last change to a file in dir, or now if there is
+// none.
+func newest(dir string) time.Time {
+	var last time.Time
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.ModTime().After(last) {
+			last = info.ModTime()
+		}
+	}
+	if last.IsZero() {
+		return time.Now()
+	}
+	return last
+}
+
 // cleanJob removes a job's files from its directory, but for record and log.
 func cleanJob(ctx context.Context, dir string) error {
-	var errs []error
-	for _, d := range []string{workDir, homeDir, tmpDir, etcDir} {
-		errs = append(errs, worktree.RemoveWorkspace(ctx, filepath.Join(dir, d)))
+	errs := []error{worktree.RemoveWorkspace(ctx, filepath.Join(dir, workDir))}
+	for _, d := range []string{homeDir, tmpDir, etcDir} {
+		errs = append(errs, worktree.RemoveTree(ctx, filepath.Join(dir, d)))
 	}
 	return errors.Join(errs...)
 }

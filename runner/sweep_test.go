@@ -67,7 +67,7 @@ func TestSweepOfADirtyStateDirectory(t *testing.T) {
 	}
 
 	connect := func(context.Context) (Engine, error) { return eng, nil }
-	report, err := Sweep(t.Context(), dirs, connect, false)
+	report, err := Sweep(t.Context(), dirs, "", connect, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestSweepOfADirtyStateDirectory(t *testing.T) {
 	if got := readLog(t, log, 0); got != "said\n" {
 		t.Errorf("the log holds %q", got)
 	}
-	if report, err = Sweep(t.Context(), dirs, connect, false); err != nil || len(report.Sessions) > 0 {
+	if report, err = Sweep(t.Context(), dirs, "", connect, false); err != nil || len(report.Sessions) > 0 {
 		t.Errorf("a second sweep finds %+v, %v", report, err)
 	}
 }

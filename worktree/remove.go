@@ -47,15 +47,38 @@ func removeWorkspace(ctx context.Context, dir string) error {
 		}
 	}
 	if rec.Bare != "" && exists(rec.Bare) {
-		for admin, tree := range registered(rec.Bare) {
-			if tree == filepath.Join(dir, treeName) {
-				if err := os.RemoveAll(admin); err != nil {
-					return err
-				}
-			}
+		if err := unregister(rec.Bare, filepath.Join(dir, treeName)); err != nil {
+			return err
 		}
 	}
 	return os.RemoveAll(dir)
+}
+
+// unregister makes the bare repository forget a worktree. It takes the lock, since a `git worktree add` that looks at
+// the others meanwhile fails when one of them vanishes.
+func unregister(bare, tree string) error {
+	unlock, _, err := lock(filepath.Join(filepath.Dir(bare), "lock"), false)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for admin, t := range registered(bare) {
+		if t == tree {
+			if err := os.RemoveAll(admin); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// RemoveTree removes a directory that a job could write, whatever it has done to permissions. Symbolic links are never
+// followed, nothing in it is read, and one that is not there is fine.
+func RemoveTree(ctx context.Context, dir string) error {
+	if err := removeAll(ctx, dir); err != nil {
+		return fmt.Errorf("remove %s: %w", dir, err)
+	}
+	return nil
 }
 
 // removeAll is os.RemoveAll that also opens directories which their owner may not write or read.

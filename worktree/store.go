@@ -132,13 +132,22 @@ func refuse(root string, reserved []string) error {
 		return &RefusedRootError{Root: root, Why: "is the root of the file system"}
 	}
 	if home := os.Getenv("HOME"); filepath.IsAbs(home) {
-		if home, err := resolve(home); err == nil && home == root {
-			return &RefusedRootError{Root: root, Why: "is your home directory"}
+		if home, err := resolve(home); err == nil && inside(home, root) {
+			why := "is your home directory"
+			if home != root {
+				why = "holds your home directory"
+			}
+			return &RefusedRootError{Root: root, Why: why}
 		}
 	}
 	for _, d := range reserved {
-		if d, err := resolve(d); err == nil && inside(d, root) {
+		d, err := resolve(d)
+		switch {
+		case err != nil:
+		case inside(d, root):
 			return &RefusedRootError{Root: root, Why: "holds berth's own files in " + d}
+		case inside(root, d):
+			return &RefusedRootError{Root: root, Why: "is among berth's own files in " + d}
 		}
 	}
 	return nil

@@ -272,18 +272,24 @@ func (r *Repo) live(ctx context.Context, dir string) (_ *Workspace, err error) {
 	return &Workspace{Form: Live, Root: r.root, Dir: dir, Mounts: append(mounts, objects...)}, nil
 }
 
-// LiveDir makes a live workspace of a directory that is no repository: it is mounted, nothing else.
-// Use [Store.Open] first where there may be a repository: it hides .git. The error is a [*RefusedRootError] when the
-// directory is / or $HOME, or holds dir.
-func LiveDir(checkout, dir string) (*Workspace, error) {
-	root, err := filepath.Abs(checkout)
-	if err == nil {
-		root, err = filepath.EvalSymlinks(root)
+// CheckLive tells whether a directory may be shown to jobs as it is. The error is a [*RefusedRootError] when it is /,
+// holds $HOME, or has to do with berth's own files.
+func (s *Store) CheckLive(checkout string) error {
+	root, err := realPath(checkout)
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", checkout, err)
 	}
+	return refuse(root, s.reserved)
+}
+
+// LiveDir makes a live workspace of a directory that is no repository: it is mounted, nothing else.
+// Use [Store.Open] first where there may be a repository: it hides .git. Errors as of [Store.CheckLive].
+func (s *Store) LiveDir(checkout, dir string) (*Workspace, error) {
+	root, err := realPath(checkout)
 	if err != nil {
 		return nil, fmt.Errorf("make live workspace: %w", err)
 	}
-	if err := refuse(root, []string{dir}); err != nil {
+	if err := refuse(root, append([]string{dir}, s.reserved...)); err != nil {
 		return nil, err
 	}
 	dir, _, err = start(dir, record{Form: Live})
@@ -291,4 +297,13 @@ func LiveDir(checkout, dir string) (*Workspace, error) {
 		return nil, fmt.Errorf("make live workspace: %w", err)
 	}
 	return &Workspace{Form: Live, Root: root, Dir: dir, Mounts: []Mount{{Source: root, Target: root}}}, nil
+}
+
+// realPath is where a path leads.
+func realPath(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(abs)
 }

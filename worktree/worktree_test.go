@@ -451,13 +451,13 @@ func TestLive(t *testing.T) {
 		t.Error("the wrong files were removed")
 	}
 	plain := t.TempDir()
-	w, err = LiveDir(plain, dir)
+	w, err = NewStore(t.TempDir()).LiveDir(plain, dir)
 	must(t, err)
 	if len(w.Mounts) != 1 {
 		t.Errorf("mounts %+v", w.Mounts)
 	}
 	var refused *RefusedRootError
-	if _, err := LiveDir("/", dir+"2"); !errors.As(err, &refused) {
+	if _, err := NewStore(t.TempDir()).LiveDir("/", dir+"2"); !errors.As(err, &refused) {
 		t.Errorf("root: %v", err)
 	}
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 	"os/signal"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -93,23 +94,26 @@ func forbidLimits() error {
 		load  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 		equal = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
 		ret   = unix.BPF_RET | unix.BPF_K
+		mask  = unix.BPF_ALU | unix.BPF_AND | unix.BPF_K
 
 		nrAt       = 0  // offsets in struct seccomp_data
 		pidAt      = 16 // low half of the first argument
 		newLimitLo = 32 // third argument
 		newLimitHi = 36
 
-		prlimitI386 = 340 // the number that a 32-bit program would use
-		allow       = 0x7fff0000
-		deny        = 0x00050000 | uint32(unix.EPERM)
+		allow = 0x7fff0000
+		deny  = 0x00050000 | uint32(unix.EPERM)
 	)
-	// The call's number is compared without its architecture: 340 is no call
-	// of the 64-bit ABIs, and their number of prlimit64 (302 on amd64, 261 on
-	// arm64) is none of i386's that takes 1 first and a pointer third.
+	// The call's number is compared without its architecture: the number that a
+	// 32-bit program uses (340 on i386, 369 on arm) is no call of the 64-bit
+	// ABIs, and theirs is none of the 32-bit ABIs' that takes 1 first and a
+	// pointer third. The bit that marks x32 calls is taken off.
+	compat := map[string]uint32{"amd64": 340, "arm64": 369}[runtime.GOARCH]
 	filter := []unix.SockFilter{
 		{Code: load, K: nrAt},
+		{Code: mask, K: ^uint32(1 << 30)},
 		{Code: equal, K: unix.SYS_PRLIMIT64, Jt: 1},
-		{Code: equal, K: prlimitI386, Jf: 7},
+		{Code: equal, K: compat, Jf: 7},
 		{Code: load, K: pidAt},
 		{Code: equal, K: 1, Jf: 5},
 		{Code: load, K: newLimitLo},

@@ -65,6 +65,21 @@ func launch(s control.Start, stdout, stderr int, score oomScore) (pid int, faile
 	return 0, startFailed(codeNotExecutable, s.Argv[0]+": "+err.Error())
 }
 
+// execute becomes a command, in the environment and directory that this process
+// was given.
+func execute(argv []string) int {
+	dir, err := os.Getwd()
+	if err != nil {
+		dir = "/"
+	}
+	path, failed := lookPath(argv[0], os.Environ(), dir)
+	if failed == nil {
+		failed = startFailed(codeNotExecutable, argv[0]+": "+syscall.Exec(path, argv, os.Environ()).Error())
+	}
+	os.Stderr.WriteString("berth: " + failed.Error + "\n")
+	return failed.Code
+}
+
 // lookPath finds a command as execvp does, in the PATH of the job.
 func lookPath(name string, env []string, dir string) (string, *control.Exited) {
 	absolute := func(path string) string {

@@ -8,6 +8,9 @@
 // It is told what to do on standard input and reports on standard error, in
 // the language of package control. It runs as the job's user, and is built so
 // that the job can neither end, stop nor read it.
+//
+// As `berth-init exec CMD...` it is what `berth exec` starts in a container: it
+// becomes the command, or says why not with a shell's exit code.
 package main
 
 import (
@@ -30,6 +33,9 @@ func main() {
 }
 
 func run() int {
+	if len(os.Args) > 2 && os.Args[1] == "exec" {
+		return execute(os.Args[2:])
+	}
 	if unix.Getpid() != 1 {
 		os.Stderr.WriteString("berth-init: runs only as the first process of a berth container\n")
 		return exitNotInit

@@ -35,7 +35,8 @@ type supervisor struct {
 	over   bool        // the main process has ended, and exited says how
 	dead   bool        // no process of the job is left
 	asked  string      // why the job was told to end: a Reason, or ""
-	strike *time.Timer // when the next SIGKILL is due
+	strike *time.Timer // strikes when the next SIGKILL is due
+	due    time.Time   // when that is; zero if none is
 	ooms   int         // the container's count of OOM kills at the start
 }
 
@@ -116,7 +117,8 @@ func (s *supervisor) handle(m message) {
 }
 
 // end asks every process to end, and kills what is left after the grace. A
-// second call may shorten the grace of the first, and does not change why.
+// second call may shorten the grace of the first, not lengthen it, and does not
+// change why.
 func (s *supervisor) end(reason string, grace time.Duration) {
 	if s.dead {
 		return
@@ -125,7 +127,16 @@ func (s *supervisor) end(reason string, grace time.Duration) {
 		s.asked = reason
 	}
 	signalAll(unix.SIGTERM)
-	s.strike.Reset(grace)
+	s.killIn(grace)
+}
+
+// killIn has SIGKILL sent after the grace, if that is not to happen earlier
+// anyway.
+func (s *supervisor) killIn(grace time.Duration) {
+	if due := time.Now().Add(grace); s.due.IsZero() || due.Before(s.due) {
+		s.due = due
+		s.strike.Reset(grace)
+	}
 }
 
 func (s *supervisor) kill() {
@@ -169,7 +180,7 @@ func (s *supervisor) mainEnded(status unix.WaitStatus) {
 	}
 	if s.asked == "" { // what the command left running goes with it
 		signalAll(unix.SIGTERM)
-		s.strike.Reset(orphanGrace)
+		s.killIn(orphanGrace)
 	}
 }
 

@@ -22,7 +22,11 @@ func run() int {
 	defer cancel(nil)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	go func() { cancel(cli.Interrupted{Signal: <-signals}) }()
+	go func() {
+		s := <-signals
+		signal.Stop(signals) // a second one ends what does not care about the first
+		cancel(cli.Interrupted{Signal: s})
+	}()
 	dir, _ := os.Getwd() // "" is complained about by the commands that need it
 	return cli.Run(ctx, os.Args[1:], cli.App{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,

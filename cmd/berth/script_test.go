@@ -143,7 +143,7 @@ func endSessions(env *testscript.Env) {
 	if len(sessions) == 0 {
 		return
 	}
-	report, err := runner.Sweep(ctx, dirs, func(ctx context.Context) (runner.Engine, error) {
+	report, err := runner.Sweep(ctx, dirs, runner.EngineSetting(os.Getenv), func(ctx context.Context) (runner.Engine, error) {
 		return runner.Connect(ctx, os.Getenv)
 	}, true)
 	if err != nil {

@@ -28,7 +28,7 @@ func (s Start) Message() Message {
 	m := Message{Op: OpStart}.
 		Add("nonce", s.Nonce).
 		Add("dir", s.Dir).
-		AddInt("timeout", int(s.Timeout.Milliseconds())).
+		AddInt("timeout", int((s.Timeout+time.Millisecond-1).Milliseconds())). // 0 would be none
 		AddInt("grace", int(s.Grace.Milliseconds()))
 	for _, a := range s.Argv {
 		m = m.Add("arg", a)

@@ -12,6 +12,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -38,8 +39,11 @@ func (c Caller) Current(context.Context) (info runner.Info, ok bool, err error) 
 	if err != nil {
 		return runner.Info{}, false, err
 	}
-	want := c.wanted()
-	for _, s := range sessions {
+	want, err := c.wanted()
+	if err != nil {
+		return runner.Info{}, false, err
+	}
+	for _, s := range slices.Backward(sessions) { // an older one may be about to end
 		if want.ID != "" && s.ID == want.ID && !s.Live {
 			return s, false, &runner.EndedError{Session: s.ID}
 		}
@@ -68,7 +72,14 @@ func (c Caller) Begin(ctx context.Context) (*Client, error) {
 	if client, err := c.dial(ctx); client != nil || err != nil {
 		return client, err
 	}
-	info, err := c.spawn(ctx, c.wanted())
+	want, err := c.wanted()
+	if err != nil {
+		return nil, err
+	}
+	if want.ID != "" {
+		return nil, &runner.EndedError{Session: want.ID}
+	}
+	info, err := c.spawn(ctx, want)
 	if err != nil {
 		return nil, err
 	}
@@ -82,12 +93,23 @@ func (c Caller) dial(ctx context.Context) (*Client, error) {
 		return nil, err
 	}
 	client := Dial(info)
-	if _, err := client.Info(ctx); err != nil {
-		client.Close()
-		return nil, ctx.Err() // it ends just now: another one is to be begun
+	call, cancel := context.WithTimeout(ctx, answerDeadline)
+	defer cancel()
+	if _, err = client.Info(call); err == nil {
+		return client, nil
 	}
-	return client, nil
+	client.Close()
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case call.Err() != nil: // not ours to replace: it holds the session
+		return nil, &runner.SilentError{Session: info.ID, PID: info.PID}
+	}
+	return nil, nil // it ends just now: another one is to be begun
 }
+
+// answerDeadline is how long a keeper may take to say that it is there.
+const answerDeadline = 5 * time.Second
 
 // Own begins a session that this very process keeps, for as long as it serves
 // it with [Serve].
@@ -98,28 +120,32 @@ func (c Caller) Own(_ context.Context, owner runner.Owner) (*runner.Session, err
 }
 
 // wanted describes the session that the caller means.
-func (c Caller) wanted() runner.Info {
+func (c Caller) wanted() (runner.Info, error) {
 	name := c.Session
 	if name == "" {
 		name = c.Getenv("BERTH_SESSION")
 	}
 	if id, err := ulid.ParseStrict(name); err == nil {
-		return runner.Info{ID: id.String()}
+		return runner.Info{ID: id.String()}, nil
 	}
-	lease := runner.Owner{Kind: runner.OwnerLease, Lease: c.lease()}
+	duration, err := c.lease()
+	if err != nil {
+		return runner.Info{}, err
+	}
+	lease := runner.Owner{Kind: runner.OwnerLease, Lease: duration}
 	if name != "" {
 		info := c.describe("name:" + name)
 		info.Name, info.Owner = name, lease
-		return info
+		return info, nil
 	}
 	if leader, started, ok := terminalLeader(); ok {
 		info := c.describe("terminal:" + strconv.Itoa(leader) + ":" + started)
 		info.Owner = runner.Owner{Kind: runner.OwnerTerminal, PID: leader, Started: started}
-		return info
+		return info, nil
 	}
 	info := c.describe("repo:" + repoTop(c.Dir))
 	info.Owner = lease
-	return info
+	return info, nil
 }
 
 // describe fills in what all sessions of this caller have in common. A session
@@ -132,13 +158,18 @@ func (c Caller) describe(key string) runner.Info {
 	return runner.Info{Key: key, Repo: repoTop(c.Dir), Engine: engine}
 }
 
-// lease is how long a leased session outlives its last use: BERTH_LEASE, a
-// duration, if it is one.
-func (c Caller) lease() time.Duration {
-	if d, err := time.ParseDuration(c.Getenv("BERTH_LEASE")); err == nil && d > 0 {
-		return d
+// lease is how long a leased session outlives its last use: BERTH_LEASE, or
+// the default.
+func (c Caller) lease() (time.Duration, error) {
+	text := c.Getenv("BERTH_LEASE")
+	if text == "" {
+		return configs.Lease, nil
 	}
-	return configs.Lease
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return 0, &runner.InvalidError{What: "BERTH_LEASE", Value: text, Why: "it is not a duration above zero", Hint: "use 30m or 8h"}
+	}
+	return d, nil
 }
 
 // Repo is what sessions begun by this caller have as Info.Repo.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"sync"
 
 	"berth/runner"
 )
@@ -30,14 +31,20 @@ func handleExec(s *runner.Session) http.HandlerFunc {
 		defer cancel()
 		input, feed := io.Pipe()
 		sizes := make(chan runner.Size, 1)
-		gone := make(chan struct{})
-		go func() {
-			defer close(gone)
-			defer cancel() // the client has left
-			defer feed.Close()
-			receive(buffered.Reader, feed, sizes)
-		}()
+		chunks := make(chan []byte, inputWindow)
 		out := &frameWriter{w: conn}
+		var relays sync.WaitGroup
+		relays.Go(func() {
+			defer cancel() // the client has left
+			receive(buffered.Reader, chunks, sizes)
+		})
+		relays.Go(func() {
+			defer feed.Close()
+			for p := range chunks {
+				feed.Write(p) // fails when the command has ended, which the client learns anyway
+				out.write(frameTaken, nil)
+			}
+		})
 		code, err := s.Exec(ctx, q.request(), runner.ExecIO{
 			Stdin: input, Stdout: out.stream(frameStdout), Stderr: out.stream(frameStderr), Resize: sizes,
 		})
@@ -48,14 +55,24 @@ func handleExec(s *runner.Session) http.HandlerFunc {
 			text, _ := json.Marshal(code)
 			out.write(frameExit, text)
 		}
-		input.Close() // a feeder that is blocked goes on
+		input.Close() // a relay that is blocked goes on
 		conn.Close()
-		<-gone
+		relays.Wait()
 	}
 }
 
-// receive hands the client's frames on until its connection ends.
-func receive(r io.Reader, feed *io.PipeWriter, sizes chan runner.Size) {
+// receive hands the client's frames on until its connection ends, and closes
+// chunks at the end of the input. It never waits, as long as the client keeps
+// to the window.
+func receive(r io.Reader, chunks chan<- []byte, sizes chan runner.Size) {
+	ended := false
+	end := func() {
+		if !ended {
+			close(chunks)
+		}
+		ended = true
+	}
+	defer end()
 	for {
 		kind, p, err := readFrame(r)
 		if err != nil {
@@ -63,9 +80,16 @@ func receive(r io.Reader, feed *io.PipeWriter, sizes chan runner.Size) {
 		}
 		switch kind {
 		case frameInput:
-			feed.Write(p) // fails when the command has ended, which the client learns anyway
+			if ended {
+				return // no client of ours
+			}
+			select {
+			case chunks <- p:
+			default:
+				return // no client of ours
+			}
 		case frameInputEnd:
-			feed.Close()
+			end()
 		case frameResize:
 			var size runner.Size
 			if json.Unmarshal(p, &size) != nil {
@@ -112,14 +136,14 @@ func (c *Client) Exec(ctx context.Context, r runner.ExecRequest, stdio runner.Ex
 	}
 
 	out := &frameWriter{w: conn}
-	if r.Stdin {
-		go func() { // ends with the input, or with the connection at its next byte
-			io.Copy(out.stream(frameInput), stdio.Stdin)
-			out.write(frameInputEnd, nil)
-		}()
-	}
 	over := make(chan struct{})
 	defer close(over)
+	window := make(chan struct{}, inputWindow) // holds a token for each frame under way
+	if r.Stdin {
+		go func() { // ends with the input, or with the connection at its next byte
+			sendInput(out, stdio.Stdin, window, over)
+		}()
+	}
 	go func() {
 		for {
 			select {
@@ -140,6 +164,8 @@ func (c *Client) Exec(ctx context.Context, r runner.ExecRequest, stdio runner.Ex
 			return 0, c.broken(ctx, err)
 		}
 		switch kind {
+		case frameTaken:
+			<-window
 		case frameStdout:
 			_, err = stdio.Stdout.Write(p)
 		case frameStderr:
@@ -153,6 +179,28 @@ func (c *Client) Exec(ctx context.Context, r runner.ExecRequest, stdio runner.Ex
 		}
 		if err != nil {
 			return 0, err
+		}
+	}
+}
+
+// sendInput sends what is read, within the window, and its end.
+func sendInput(out *frameWriter, input io.Reader, window chan<- struct{}, over <-chan struct{}) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := input.Read(buf)
+		if n > 0 {
+			select {
+			case window <- struct{}{}:
+			case <-over:
+				return
+			}
+			if out.write(frameInput, buf[:n]) != nil {
+				return
+			}
+		}
+		if err != nil {
+			out.write(frameInputEnd, nil)
+			return
 		}
 	}
 }

@@ -13,15 +13,19 @@ import (
 const (
 	upgradeName = "berth-exec"
 
-	frameInput    = 'i' // client: for the command's stdin
+	frameInput    = 'i' // client: for the command's stdin; at most inputWindow of them without a taken
 	frameInputEnd = 'e' // client: the end of it
 	frameResize   = 'r' // client: runner.Size as JSON
+	frameTaken    = 't' // server: the command has taken one input frame
 	frameStdout   = 'o' // server
 	frameStderr   = 's' // server
 	frameExit     = 'x' // server, last: the exit code as JSON
 	frameFault    = 'f' // server, last: runner.Explained as JSON
 
 	largestFrame = 1 << 20
+	// inputWindow bounds the input under way, so that the server never has to
+	// stop reading, and notices when the client leaves.
+	inputWindow = 16
 )
 
 // frameWriter writes frames whole, from several goroutines.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -201,7 +202,7 @@ func TestKilledKeeperLeavesNothing(t *testing.T) {
 		t.Errorf("%d volumes, there were %d", n, volumes)
 	}
 
-	report, err := runner.Sweep(t.Context(), w.Dirs, func(ctx context.Context) (runner.Engine, error) { return runner.Connect(ctx, os.Getenv) }, false)
+	report, err := runner.Sweep(t.Context(), w.Dirs, runner.EngineSetting(os.Getenv), func(ctx context.Context) (runner.Engine, error) { return runner.Connect(ctx, os.Getenv) }, false)
 	if err != nil || len(report.Sessions) != 1 {
 		t.Fatalf("sweep: %+v, %v", report, err)
 	}
@@ -237,6 +238,103 @@ func TestKilledKeeperLeavesNothing(t *testing.T) {
 		t.Errorf("a call to a dead keeper gives %v", err)
 	}
 }
+
+// TestBeginWhileASessionEnds gets a new one, and does not get the dying one.
+func TestBeginWhileASessionEnds(t *testing.T) {
+	w := newWorld(t)
+	c := w.begin()
+	info, err := c.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.until(c, w.run(c, stubborn), "text:ready")
+	ended := make(chan error, 1)
+	go func() { ended <- c.End(context.Background(), "the test") }()
+	eventually(t, "the session is ending", func() bool { _, err := c.Info(t.Context()); return err != nil })
+	for range 2 {
+		second := w.begin()
+		again, err := second.Info(t.Context())
+		if err != nil || again.ID == info.ID {
+			t.Errorf("session %s, %v, while %s ends", again.ID, err, info.ID)
+		}
+		w.until(second, w.run(second, "true"), "exit")
+	}
+	if sessions, err := runner.StateDir(w.Dirs.State).Sessions(); err != nil || len(sessions) != 2 {
+		t.Errorf("sessions %+v, %v", sessions, err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStoppedKeeperIsNotReplaced has the keeper stopped: a command says so
+// instead of hanging, and begins no second one.
+func TestStoppedKeeperIsNotReplaced(t *testing.T) {
+	w := newWorld(t)
+	c := w.begin()
+	info, err := c.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(info.PID, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Kill(info.PID, unix.SIGCONT)
+	var silent *runner.SilentError
+	if _, err := w.Begin(t.Context()); !errors.As(err, &silent) {
+		t.Errorf("begin: %v", err)
+	}
+}
+
+// TestExecOfAClientThatLeaves leaves nothing in the keeper that keeps its lease.
+func TestExecOfAClientThatLeaves(t *testing.T) {
+	w := newWorld(t)
+	s, err := w.Own(t.Context(), runner.Owner{Kind: runner.OwnerProcess})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- Serve(context.Background(), s) }()
+	r := w.run(s, "sleep 600")
+	w.until(s, r, "quiet:1ms")
+	info, err := runner.StateDir(w.Dirs.State).Session(filepath.Base(s.Dir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	zeros, feed := io.Pipe()
+	go func() {
+		for {
+			if _, err := feed.Write(make([]byte, 1<<16)); err != nil {
+				return
+			}
+		}
+	}()
+	defer zeros.Close()
+	started := make(chan struct{})
+	go func() {
+		_, err := Dial(info).Exec(ctx, runner.ExecRequest{Job: r.ID, Argv: runner.Shell("echo on; exec sleep 600"), Stdin: true},
+			runner.ExecIO{Stdin: zeros, Stdout: writerFunc(func([]byte) { close(started) }), Stderr: io.Discard})
+		left <- err
+	}()
+	<-started
+	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("exec: %v", err)
+	}
+	eventually(t, "the keeper has noticed", func() bool { idle, _ := s.Idle(); return idle > 0 })
+	if err := s.End(t.Context(), "the test"); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+type writerFunc func([]byte)
+
+func (f writerFunc) Write(p []byte) (int, error) { f(p); return len(p), nil }
 
 // TestOneKeeperForOneSession begins a session from many places at once.
 func TestOneKeeperForOneSession(t *testing.T) {

@@ -154,7 +154,10 @@ func toStrings(list [][]byte) []string {
 }
 
 func decode(w http.ResponseWriter, r *http.Request, v any) bool {
-	if err := json.NewDecoder(r.Body).Decode(v); err != nil {
+	// What this version does not know it must not leave out silently.
+	body := json.NewDecoder(r.Body)
+	body.DisallowUnknownFields()
+	if err := body.Decode(v); err != nil {
 		refuse(w, &runner.InvalidError{What: "request", Why: err.Error(), Hint: "client and keeper are of different versions: berth session end"})
 		return false
 	}

@@ -98,7 +98,7 @@ func (a *App) sweep(ctx context.Context, all bool) (runner.SweepReport, error) {
 			eng.Close()
 		}
 	}()
-	return runner.Sweep(ctx, dirs, func(ctx context.Context) (_ runner.Engine, err error) {
+	return runner.Sweep(ctx, dirs, runner.EngineSetting(a.getenv), func(ctx context.Context) (_ runner.Engine, err error) {
 		eng, err = a.engine(ctx)
 		return eng, err
 	}, all)

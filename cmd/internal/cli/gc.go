@@ -40,6 +40,7 @@ type gcReport struct {
 	Sessions   []string `json:"sessions"`   // of dead processes
 	Containers []string `json:"containers"` // IDs
 	Expired    []string `json:"expired"`    // sessions whose records were too old
+	Elsewhere  []string `json:"elsewhere"`  // sessions of dead processes on another engine, left alone
 	Paths      []string `json:"paths"`      // in the store
 	Images     []string `json:"images"`
 	Network    bool     `json:"network"`
@@ -52,7 +53,7 @@ func (a *App) gc(ctx context.Context, all, asJSON bool) error {
 	}
 	var report gcReport
 	swept, sweepErr := a.sweep(ctx, true)
-	report.Sessions, report.Containers, report.Expired = swept.Sessions, swept.Containers, swept.Expired
+	report.Sessions, report.Containers, report.Expired, report.Elsewhere = swept.Sessions, swept.Containers, swept.Expired, swept.Elsewhere
 	store, storeErr := worktree.NewStore(dirs.Cache).GC(ctx)
 	report.Paths = store.Removed
 	var sharedErr error
@@ -87,7 +88,7 @@ func (a *App) removeShared(ctx context.Context, dirs configs.Dirs) (images []str
 
 func (a *App) printGC(r gcReport, asJSON bool) error {
 	if asJSON {
-		for _, list := range []*[]string{&r.Sessions, &r.Containers, &r.Expired, &r.Paths, &r.Images} {
+		for _, list := range []*[]string{&r.Sessions, &r.Containers, &r.Expired, &r.Elsewhere, &r.Paths, &r.Images} {
 			if *list == nil {
 				*list = []string{}
 			}
@@ -108,6 +109,9 @@ func (a *App) printGC(r gcReport, asJSON bool) error {
 	line("image", r.Images)
 	if r.Network {
 		line("network", []string{"berth"})
+	}
+	for _, id := range r.Elsewhere {
+		a.note("session %s was on another engine: run berth gc with the DOCKER_HOST or docker context of then", id)
 	}
 	if !any {
 		fmt.Fprintln(a.Stdout, "nothing to remove")

@@ -109,6 +109,9 @@ func firstError(errs []error) error {
 }
 
 func killOne(ctx context.Context, job found, o killOptions, only bool) (runner.Record, error) {
+	if !only && !job.session.Live && job.record.State == runner.Ended {
+		return job.record, nil
+	}
 	session, err := job.service()
 	if err != nil {
 		return runner.Record{}, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -125,6 +126,7 @@ func (a *App) concludeWait(jobs []found, outcomes []waitOutcome, o waitOptions) 
 	result := runner.WaitResult{Jobs: []runner.Waited{}}
 	var codes []int
 	var running []string
+	there := o.Any && slices.ContainsFunc(outcomes, func(out waitOutcome) bool { return out.err == nil })
 	for i, out := range outcomes {
 		switch {
 		case out.err == nil:
@@ -132,6 +134,7 @@ func (a *App) concludeWait(jobs []found, outcomes []waitOutcome, o waitOptions) 
 			codes = append(codes, waitedCode(out.waited, o.Until))
 		case errors.Is(out.err, context.DeadlineExceeded), errors.Is(out.err, context.Canceled):
 			running = append(running, jobs[i].record.Handle)
+		case there: // what was waited for has come: that another was lost does not matter
 		default:
 			return out.err
 		}
