@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+	"unicode/utf8"
 )
 
 // Values that hold when nothing else is said.
@@ -53,8 +54,15 @@ func FindDirs(getenv func(string) string) (Dirs, error) {
 	if err != nil {
 		return Dirs{}, err
 	}
+	if !utf8.ValidString(state + cache) {
+		return Dirs{}, ErrNotUTF8
+	}
 	return Dirs{State: resolve(state), Cache: resolve(cache)}, nil
 }
+
+// ErrNotUTF8 means that the places for berth's files have names that the
+// engine's API cannot carry.
+var ErrNotUTF8 = errors.New("the path of XDG_STATE_HOME, XDG_CACHE_HOME or HOME is not valid UTF-8")
 
 // ErrNoHome means that there is no place for berth's files.
 var ErrNoHome = errors.New("HOME is not set to an absolute path, and XDG_STATE_HOME and XDG_CACHE_HOME are not both set")

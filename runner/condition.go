@@ -106,7 +106,7 @@ func (s *Session) Wait(ctx context.Context, r WaitRequest) (WaitResult, error) {
 		if err != nil {
 			return WaitResult{}, err
 		}
-		if err := r.Until.possible(j); err != nil {
+		if err := r.Until.Possible(j.spec.Ports, j.record.Handle); err != nil {
 			return WaitResult{}, err
 		}
 		jobs[i] = j
@@ -153,13 +153,13 @@ func (s *Session) Wait(ctx context.Context, r WaitRequest) (WaitResult, error) {
 	return result, err
 }
 
-// possible tells what can never hold.
-func (c Condition) possible(j *job) error {
-	if c.Kind != "http" || slices.ContainsFunc(j.spec.Ports, func(p PortSpec) bool { return p.Port == c.Port && p.Proto == "tcp" }) {
+// Possible tells what can never hold of a job with these ports: an *[InvalidError].
+func (c Condition) Possible(ports []PortSpec, job string) error {
+	if c.Kind != "http" || slices.ContainsFunc(ports, func(p PortSpec) bool { return p.Port == c.Port && p.Proto == "tcp" }) {
 		return nil
 	}
 	return &InvalidError{What: "condition", Value: c.String(),
-		Why: fmt.Sprintf("port %d of job %s is not published", c.Port, j.record.Handle), Hint: fmt.Sprintf("run it with -p %d", c.Port)}
+		Why: fmt.Sprintf("port %d of %s is not published", c.Port, job), Hint: fmt.Sprintf("run it with -p %d", c.Port)}
 }
 
 // wait returns when the condition holds or the job has ended. What happened

@@ -49,6 +49,9 @@ var _ Engine = (*client.Client)(nil)
 const (
 	makeDeadline = 2 * time.Minute
 	callDeadline = 20 * time.Second
+	// appearDeadline is how long a container may take to appear whose creation
+	// was not answered.
+	appearDeadline = 5 * time.Second
 	// removeRetry is how often a removal is tried again that the engine
 	// refused because one is in progress.
 	removeRetry = 50 * time.Millisecond
@@ -107,6 +110,27 @@ func removeContainer(ctx context.Context, eng Engine, id string) error {
 		case <-retry.C:
 		case <-ctx.Done():
 			return engineError("remove container", errors.Join(err, ctx.Err()))
+		}
+	}
+}
+
+// removeWhenMade removes a container whose creation got no answer: the engine
+// may be about to make it. It is given up when it does not appear for a while,
+// which makes the end of a rare fault slow and nothing else.
+func removeWhenMade(ctx context.Context, eng Engine, name string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), appearDeadline)
+	defer cancel()
+	for {
+		switch _, err := eng.ContainerInspect(ctx, name); {
+		case err == nil:
+			return removeContainer(ctx, eng, name)
+		case !errdefs.IsNotFound(err):
+			return nil // the engine is gone; what it made the sweep finds
+		}
+		select {
+		case <-time.After(removeRetry):
+		case <-ctx.Done():
+			return nil
 		}
 	}
 }

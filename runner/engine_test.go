@@ -47,9 +47,11 @@ type harness struct {
 
 // newHarness begins a session. When the test is over it ends it, and checks
 // that nothing is left on the engine.
-func newHarness(t testing.TB) *harness {
+func newHarness(t testing.TB) *harness { return newHarnessIn(t, testDirs(t)) }
+
+func newHarnessIn(t testing.TB, dirs configs.Dirs) *harness {
 	t.Helper()
-	h := &harness{t: t, eng: testEngine(t), repo: testRepo(t), dirs: testDirs(t)}
+	h := &harness{t: t, eng: testEngine(t), repo: testRepo(t), dirs: dirs}
 	var err error
 	h.Session, err = NewSession(Options{
 		Dirs:    h.dirs,

@@ -3,7 +3,9 @@ package runner
 import (
 	"context"
 	"io"
+	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/pkg/stdcopy"
@@ -26,6 +28,11 @@ func (s *Session) Exec(ctx context.Context, r ExecRequest, stdio ExecIO) (int, e
 	}
 	if len(r.Argv) == 0 {
 		return 0, &InvalidError{What: "command", Why: "there is none", Hint: "put it after --, as in: berth exec " + r.Job + " -- ps"}
+	}
+	for _, a := range append(slices.Clone(r.Argv), r.Env...) {
+		if !utf8.ValidString(a) {
+			return 0, &InvalidError{What: "argument", Value: a, Why: "it is not UTF-8, as engines want for a further command"}
+		}
 	}
 	options := container.ExecOptions{
 		Cmd:          append([]string{initPath, "exec"}, r.Argv...),

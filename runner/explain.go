@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"syscall"
 
@@ -59,6 +60,8 @@ func hint(err error) string {
 		badImage  *images.InvalidRefError
 		noImage   *images.NotFoundError
 		cursor    *logstore.CursorError
+		git       *worktree.GitError
+		file      *fs.PathError
 	)
 	switch {
 	case errors.As(err, &invalid):
@@ -110,10 +113,19 @@ func hint(err error) string {
 		return "run make in berth's source"
 	case errors.Is(err, configs.ErrNoHome):
 		return "set HOME"
+	case errors.As(err, &file) && file.Path == "/dev/stdout":
+		return "what berth prints cannot be written"
 	case errors.Is(err, syscall.ENOSPC):
 		return "make room on the disk; berth gc removes what is no longer needed"
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EROFS):
 		return "berth doctor checks the directories that it writes to"
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EEXIST), errors.Is(err, syscall.ELOOP):
+		return "berth's directories are below XDG_STATE_HOME and XDG_CACHE_HOME; one of them is no directory"
+	case errors.As(err, &git):
+		if strings.Contains(git.Stderr, "No space left") { // git has no code for it
+			return "make room on the disk; berth gc removes what is no longer needed"
+		}
+		return "this is what git says; a file that git cannot read can be left out with .gitignore"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "the engine is slow or stuck; berth doctor looks at it"
 	}

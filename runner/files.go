@@ -234,6 +234,23 @@ func lastOfEach(env []string) []string {
 	return kept
 }
 
+// jobHome is the path of the job's own home directory: the user's, unless that
+// is none on which a directory may be mounted.
+func jobHome(home, user string) string {
+	home = filepath.Clean(home)
+	usable := filepath.IsAbs(home) && home != "/"
+	for _, system := range []string{"/usr", "/etc", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/proc", "/sys", "/dev", "/run", "/tmp", "/berth"} {
+		usable = usable && home != system && (system == "/tmp" || system == "/opt" || !strings.HasPrefix(home, system+"/"))
+	}
+	switch {
+	case usable:
+		return home
+	case user == "root":
+		return "/root"
+	}
+	return "/home/" + user
+}
+
 func userName() string {
 	if u, err := user.Current(); err == nil {
 		return u.Username

@@ -271,7 +271,7 @@ func (j *job) start(ctx, over context.Context, spec shape) (_ *box, err error) {
 	created, err := eng.ContainerCreate(ctx, config, host, net, nil, spec.name)
 	if err != nil {
 		if !refusedToCreate(err) { // it may have been made by now
-			err = errors.Join(err, removeContainer(ctx, eng, spec.name))
+			err = errors.Join(err, removeWhenMade(ctx, eng, spec.name))
 		}
 		return nil, engineError("create container", err)
 	}

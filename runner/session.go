@@ -76,10 +76,7 @@ func NewSession(o Options) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		home = "/"
-	}
+	user := userName()
 	s := &Session{
 		options: o,
 		state:   state,
@@ -87,8 +84,8 @@ func NewSession(o Options) (*Session, error) {
 		lock:    l,
 		uid:     os.Getuid(),
 		gid:     os.Getgid(),
-		home:    home,
-		user:    userName(),
+		home:    jobHome(os.Getenv("HOME"), user),
+		user:    user,
 		info:    info,
 		counts:  map[string]int{},
 		lastUse: time.Now(),
@@ -155,7 +152,7 @@ func (s *Session) connect(ctx context.Context) error {
 // Run begins a job; see [Service].
 func (s *Session) Run(ctx context.Context, spec Spec, events func(Event)) (Record, error) {
 	defer s.use()()
-	if err := spec.validate(); err != nil {
+	if err := spec.Validate(); err != nil {
 		return Record{}, err
 	}
 	if err := s.connect(ctx); err != nil {
@@ -462,6 +459,11 @@ func (s *Session) end(ctx context.Context, by string, grace time.Duration) error
 	s.begun.Wait()
 	s.readers.Wait()
 	err = errors.Join(err, s.removeLeft(ctx))
+	for _, j := range jobs {
+		// Written once more: without its end on disk a record tells lies, and the
+		// session is left to the sweep.
+		err = errors.Join(err, saveRecord(j.Record()))
+	}
 	for _, j := range jobs {
 		err = errors.Join(err, cleanJob(ctx, j.Record().Dirname))
 	}

@@ -93,9 +93,21 @@ func parsePortNumber(s string) (int, error) {
 // nameRule is what a handle may look like: fit for a container's name.
 var nameRule = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`)
 
-// validate checks what can be checked without looking anywhere.
-func (s *Spec) validate() error {
-	if len(s.Argv) == 0 || s.Argv[0] == "" {
+// CheckName checks a name that a user gives to a job or a session.
+func CheckName(what, name string) error {
+	if nameRule.MatchString(name) {
+		return nil
+	}
+	return &InvalidError{What: what, Value: name, Why: "a name has up to 63 letters, digits, dots, dashes and underscores, and starts with a letter or digit"}
+}
+
+// Validate checks what can be checked without looking anywhere. Its errors are
+// *[InvalidError].
+func (s *Spec) Validate() error {
+	if len(s.Argv) > 0 && s.Argv[0] == "" || len(s.Argv) == 3 && s.Argv[0] == "/bin/sh" && strings.TrimSpace(s.Argv[2]) == "" {
+		return &InvalidError{What: "command", Why: "it is empty", Hint: "put it after --, as in: berth run -- npm test"}
+	}
+	if len(s.Argv) == 0 {
 		return &InvalidError{What: "command", Why: "there is none", Hint: "put it after --, as in: berth run -- npm test"}
 	}
 	for _, a := range s.Argv {
@@ -104,8 +116,8 @@ func (s *Spec) validate() error {
 		}
 	}
 	if s.Name != "" {
-		if !nameRule.MatchString(s.Name) {
-			return &InvalidError{What: "name", Value: s.Name, Why: "a name has up to 63 letters, digits, dots, dashes and underscores, and starts with a letter or digit"}
+		if err := CheckName("name", s.Name); err != nil {
+			return err
 		}
 		if _, err := ulid.ParseStrict(s.Name); err == nil {
 			return &InvalidError{What: "name", Value: s.Name, Why: "it looks like a job ID"}
@@ -124,6 +136,9 @@ func (s *Spec) validate() error {
 	}
 	if s.Timeout < 0 {
 		return &InvalidError{What: "timeout", Value: s.Timeout.String(), Why: "it is negative"}
+	}
+	if s.Timeout > 0 && s.Timeout < time.Millisecond {
+		return &InvalidError{What: "timeout", Value: s.Timeout.String(), Why: "it is below a millisecond"}
 	}
 	if s.Live && s.Ref != "" {
 		return &InvalidError{What: "ref", Value: s.Ref, Why: "--live runs on the files as they are", Hint: "leave out --live or --ref"}

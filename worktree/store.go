@@ -131,6 +131,11 @@ func refuse(root string, reserved []string) error {
 	if root == "/" {
 		return &RefusedRootError{Root: root, Why: "is the root of the file system"}
 	}
+	for _, system := range []string{"/proc", "/sys", "/dev"} {
+		if inside(root, system) {
+			return &RefusedRootError{Root: root, Why: "belongs to the system"}
+		}
+	}
 	if home := os.Getenv("HOME"); filepath.IsAbs(home) {
 		if home, err := resolve(home); err == nil && inside(home, root) {
 			why := "is your home directory"

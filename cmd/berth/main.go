@@ -27,7 +27,10 @@ func run() int {
 		signal.Stop(signals) // a second one ends what does not care about the first
 		cancel(cli.Interrupted{Signal: s})
 	}()
-	dir, _ := os.Getwd() // "" is complained about by the commands that need it
+	dir, err := os.Getwd()
+	if err != nil { // it is gone, which the commands that need it complain about
+		dir = os.Getenv("PWD")
+	}
 	return cli.Run(ctx, os.Args[1:], cli.App{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Environ: os.Environ(), Dir: dir, Version: version, Now: time.Now,

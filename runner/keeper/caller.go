@@ -134,6 +134,9 @@ func (c Caller) wanted() (runner.Info, error) {
 	}
 	lease := runner.Owner{Kind: runner.OwnerLease, Lease: duration}
 	if name != "" {
+		if err := runner.CheckName("session name", name); err != nil {
+			return runner.Info{}, err
+		}
 		info := c.describe("name:" + name)
 		info.Name, info.Owner = name, lease
 		return info, nil
@@ -149,11 +152,11 @@ func (c Caller) wanted() (runner.Info, error) {
 }
 
 // describe fills in what all sessions of this caller have in common. A session
-// is bound to one engine, so the user's setting is part of the key.
+// is bound to one engine and one home directory, so they are part of the key.
 func (c Caller) describe(key string) runner.Info {
 	engine := runner.EngineSetting(c.Getenv)
 	if key != "" {
-		key += " " + engine
+		key += " " + engine + " " + c.Getenv("HOME")
 	}
 	return runner.Info{Key: key, Repo: repoTop(c.Dir), Engine: engine}
 }

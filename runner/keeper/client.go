@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -55,7 +54,7 @@ func (c *Client) post(ctx context.Context, call string, q any) (io.ReadCloser, e
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return nil, c.broken(ctx, err)
+		return nil, c.broken(ctx)
 	}
 	if response.StatusCode != http.StatusOK {
 		defer response.Body.Close()
@@ -72,18 +71,18 @@ func ask[A any](ctx context.Context, c *Client, call string, q any) (a A, err er
 	}
 	defer body.Close()
 	if err := json.NewDecoder(body).Decode(&a); err != nil {
-		return a, c.broken(ctx, err)
+		return a, c.broken(ctx)
 	}
 	return a, nil
 }
 
 // broken is what a failed connection means: the keeper is gone, unless the
 // caller gave up.
-func (c *Client) broken(ctx context.Context, err error) error {
+func (c *Client) broken(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return fmt.Errorf("%w: %w", &runner.EndedError{Session: c.info.ID}, err)
+	return &runner.EndedError{Session: c.info.ID}
 }
 
 // fault reads an error that the session has answered with.
@@ -102,6 +101,9 @@ func (c *Client) Info(ctx context.Context) (runner.Info, error) {
 
 // Run begins a job.
 func (c *Client) Run(ctx context.Context, spec runner.Spec, events func(runner.Event)) (runner.Record, error) {
+	if err := spec.Validate(); err != nil { // also what JSON would distort
+		return runner.Record{}, err
+	}
 	body, err := c.post(ctx, callRun, newRunArg(spec))
 	if err != nil {
 		return runner.Record{}, err
@@ -110,7 +112,7 @@ func (c *Client) Run(ctx context.Context, spec runner.Spec, events func(runner.E
 	for lines := json.NewDecoder(body); ; {
 		var l runLine
 		if err := lines.Decode(&l); err != nil {
-			return runner.Record{}, c.broken(ctx, err)
+			return runner.Record{}, c.broken(ctx)
 		}
 		switch {
 		case l.Error != nil:

@@ -63,6 +63,8 @@ func (c Caller) spawn(ctx context.Context, info runner.Info) (runner.Info, error
 	cmd.Stdin = strings.NewReader(string(input))
 	cmd.Stderr = trouble
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// It will run git for later callers too, whatever PATH this one has.
+	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/local/bin:/usr/bin:/bin")
 	output, err := cmd.StdoutPipe()
 	if err != nil {
 		return runner.Info{}, err
@@ -110,7 +112,7 @@ func keepDescriptors() {
 // keep, answers whether that worked, and serves the session until it ends.
 func RunDetached(ctx context.Context, stdin io.Reader, stdout io.WriteCloser, version string) error {
 	var o order
-	if err := json.NewDecoder(stdin).Decode(&o); err != nil {
+	if err := json.NewDecoder(stdin).Decode(&o); err != nil || !filepath.IsAbs(o.Dirs.State) || !filepath.IsAbs(o.Dirs.Cache) {
 		return &runner.InvalidError{What: "order", Why: "this command is for berth's own use"}
 	}
 	reply := func(a answer) {

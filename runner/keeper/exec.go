@@ -112,7 +112,7 @@ func (c *Client) Exec(ctx context.Context, r runner.ExecRequest, stdio runner.Ex
 	}
 	conn, err := c.dial(ctx)
 	if err != nil {
-		return 0, c.broken(ctx, err)
+		return 0, c.broken(ctx)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
@@ -124,12 +124,12 @@ func (c *Client) Exec(ctx context.Context, r runner.ExecRequest, stdio runner.Ex
 	request.Header.Set("Connection", "Upgrade")
 	request.Header.Set("Upgrade", upgradeName)
 	if err := request.Write(conn); err != nil {
-		return 0, c.broken(ctx, err)
+		return 0, c.broken(ctx)
 	}
 	reader := bufio.NewReader(conn)
 	response, err := http.ReadResponse(reader, request)
 	if err != nil {
-		return 0, c.broken(ctx, err)
+		return 0, c.broken(ctx)
 	}
 	if response.StatusCode != http.StatusSwitchingProtocols {
 		return 0, fault(response.Body)
@@ -161,7 +161,7 @@ func (c *Client) Exec(ctx context.Context, r runner.ExecRequest, stdio runner.Ex
 	for {
 		kind, p, err := readFrame(reader)
 		if err != nil {
-			return 0, c.broken(ctx, err)
+			return 0, c.broken(ctx)
 		}
 		switch kind {
 		case frameTaken:

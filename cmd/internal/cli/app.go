@@ -68,11 +68,21 @@ func (a *App) caller() (keeper.Caller, error) {
 	if err != nil {
 		return keeper.Caller{}, err
 	}
-	dir, err := filepath.EvalSymlinks(a.Dir)
-	if err != nil || !filepath.IsAbs(dir) {
-		return keeper.Caller{}, usageError("cd to one that exists", "the working directory is gone")
+	// A directory that is gone still says which repository is meant: jobs can
+	// be looked at and ended from it.
+	dir := a.Dir
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
 	}
 	return keeper.Caller{Dirs: dirs, Getenv: a.getenv, Dir: dir, Session: a.session, Version: a.Version}, nil
+}
+
+// callerHere is the caller of a command that needs the working directory.
+func (a *App) callerHere() (keeper.Caller, error) {
+	if info, err := os.Stat(a.Dir); err != nil || !info.IsDir() || !filepath.IsAbs(a.Dir) {
+		return keeper.Caller{}, usageError("cd to one that exists", "the working directory is gone")
+	}
+	return a.caller()
 }
 
 // engine connects with the engine, which the caller closes.

@@ -29,7 +29,10 @@ func newExecCmd(app *App) *cobra.Command {
 		Use:   "exec [flags] JOB -- COMMAND [ARG...]",
 		Short: "Run another command in the container of a running job",
 		Long: `Run another command in the container of a running job, with the job's user,
-environment and directory, and exit with its code.`,
+environment and directory, and exit with its code.
+
+A command that is still running when berth exec is ended loses its input and
+output, and goes on until the job ends: engines cannot end it.`,
 		Example: `  berth exec web -- ps aux
   berth exec web -- git diff
   echo 'select 1' | berth exec -i db -- psql
@@ -77,7 +80,7 @@ Of a job that was run with --keep also after its end.`,
 }
 
 func (a *App) exec(ctx context.Context, o execOptions) error {
-	env, err := a.environment(nil, o.Env)
+	env, err := a.environment(ctx, nil, o.Env)
 	if err != nil {
 		return err
 	}

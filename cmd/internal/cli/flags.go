@@ -2,6 +2,8 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -145,10 +147,10 @@ func (s *signal) Type() string { return "signal" }
 
 // environment makes the entries of a job: those of the files, then those of
 // the flags, of which one without a value takes that of the caller.
-func (a *App) environment(files, flags []string) ([]string, error) {
+func (a *App) environment(ctx context.Context, files, flags []string) ([]string, error) {
 	var env []string
 	for _, path := range files {
-		entries, err := a.envFile(path)
+		entries, err := a.envFile(ctx, path)
 		if err != nil {
 			return nil, err
 		}
@@ -188,21 +190,55 @@ func reason(err error) string {
 	return err.Error()
 }
 
+// largestEnvFile bounds what is read as one: it all goes to the job's exec.
+const largestEnvFile = 1 << 20
+
+// readEnvFile reads a file, or stdin for "-". It may be a pipe that nobody
+// writes to: an interrupt ends the wait, and the reader goes with the process.
+func (a *App) readEnvFile(ctx context.Context, path string) ([]byte, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		f := a.Stdin
+		if path != "-" {
+			file, err := os.Open(a.path(path))
+			if err != nil {
+				done <- result{nil, err}
+				return
+			}
+			defer file.Close()
+			f = file
+		}
+		data, err := io.ReadAll(io.LimitReader(f, largestEnvFile+1))
+		done <- result{data, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case r := <-done:
+		switch {
+		case r.err != nil:
+			return nil, &runner.InvalidError{What: "env file", Value: path, Why: reason(r.err)}
+		case len(r.data) > largestEnvFile:
+			return nil, &runner.InvalidError{What: "env file", Value: path, Why: "it is larger than 1 MiB"}
+		}
+		return r.data, nil
+	}
+}
+
 // envFile reads lines KEY=VALUE or KEY as docker does: a line that begins with
 // # is a comment, and nothing is unquoted.
-func (a *App) envFile(path string) ([]string, error) {
-	var f io.Reader = a.Stdin
-	if path != "-" {
-		file, err := os.Open(a.path(path))
-		if err != nil {
-			return nil, &runner.InvalidError{What: "env file", Value: path, Why: reason(err)}
-		}
-		defer file.Close()
-		f = file
+func (a *App) envFile(ctx context.Context, path string) ([]string, error) {
+	data, err := a.readEnvFile(ctx, path)
+	if err != nil {
+		return nil, err
 	}
 	var env []string
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	lines.Buffer(nil, largestEnvFile+1)
 	for n := 1; lines.Scan(); n++ {
 		line := strings.TrimLeft(lines.Text(), " \t")
 		if n == 1 {

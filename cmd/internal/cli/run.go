@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -73,6 +74,11 @@ Flags of berth come before the command.`,
 			if len(args) == 1 {
 				o.Argv = runner.Shell(args[0])
 			}
+			for flag, given := range map[string]bool{"image": o.Image != "", "name": o.Name != "", "ref": !slices.Contains(o.Refs, "")} {
+				if cmd.Flags().Changed(flag) && !given {
+					return usageError("leave it out for the default", "--%s is empty", flag)
+				}
+			}
 			o.Timeout, o.Until = timeout.value, until.value
 			o.Wait, o.Limit = wait.set || until.value.Kind != "", wait.limit
 			return run(cmd.Context(), o)
@@ -102,17 +108,23 @@ Flags of berth come before the command.`,
 
 // run begins the jobs, and attends to them if that is asked for.
 func (a *App) run(ctx context.Context, o runOptions) error {
-	env, err := a.environment(o.EnvFiles, o.Env)
+	env, err := a.environment(ctx, o.EnvFiles, o.Env)
 	if err != nil {
 		return err
 	}
-	caller, err := a.caller()
+	if err := o.Until.Possible(o.Ports, "the job"); err != nil {
+		return err
+	}
+	caller, err := a.callerHere()
 	if err != nil {
 		return err
 	}
 	spec := runner.Spec{
 		Name: o.Name, Argv: o.Argv, Dir: caller.Dir, Live: o.Live, Image: o.Image, Env: env,
 		Caller: a.Environ, Timeout: o.Timeout, Ports: o.Ports, Keep: o.Keep,
+	}
+	if err := spec.Validate(); err != nil { // before a session is begun for nothing
+		return err
 	}
 	session, err := caller.Begin(ctx)
 	if err != nil {
@@ -128,7 +140,8 @@ func (a *App) run(ctx context.Context, o runOptions) error {
 	}
 	for _, r := range jobs {
 		if err := a.printBegun(r, o.JSON); err != nil {
-			return err
+			// Without its name nobody can attend to it.
+			return errors.Join(err, kill(ctx, session, jobs, "a closed output", 0))
 		}
 	}
 	return nil

@@ -106,11 +106,11 @@ for ref in "" "$old"; do
 	done
 done
 say "Nothing of that took long: $SECONDS s."
-run ps
 echo "(When they run here for the first time they download and compile everything: that takes minutes.)"
 
 say "Both servers answer, each on a port of its own of this machine."
 run wait --until http:4040/ web web-old || fail "a server does not answer"
+run ps
 pages=()
 for job in web web-old; do
 	run port $job 4040
