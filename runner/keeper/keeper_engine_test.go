@@ -409,10 +409,8 @@ func TestClientMeetsTheService(t *testing.T) {
 	if _, err := c.Get(t.Context(), "slep-1"); !errors.As(err, &told) || told.Hint != "did you mean sleep-1?" || told.Status != runner.StatusFailed {
 		t.Errorf("an unknown job gives %#v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := c.Run(ctx, runner.Spec{Dir: "relative"}, nil); !errors.As(err, &told) {
-		t.Errorf("a bad spec gives %v", err)
+	if _, err := c.Run(t.Context(), runner.Spec{Argv: []string{"true"}, Dir: w.Dir, Ref: "none"}, nil); !errors.As(err, &told) || told.Hint == "" {
+		t.Errorf("an unknown ref gives %#v", err)
 	}
 	if err := c.End(t.Context(), "the test"); err != nil {
 		t.Error(err)
