@@ -15,6 +15,7 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
@@ -27,8 +28,10 @@ const (
 )
 
 func main() {
-	// The collector is told to be thrifty: an init lives beside every job.
+	// An init lives beside every job: the collector is told to be thrifty, and
+	// the runtime to keep no caches for processors that it does not need.
 	debug.SetMemoryLimit(1 << 20)
+	runtime.GOMAXPROCS(1)
 	os.Exit(run())
 }
 

@@ -26,6 +26,10 @@ type output struct {
 	frames [][]byte
 }
 
+// copySize is how much is copied at once. Larger pieces gain little, and the
+// pages stay with init.
+const copySize = 32 << 10
+
 // stream is the container's stdout or stderr. The lock is held for a write as
 // a whole, so that a frame never lands inside one.
 type stream struct {
@@ -95,7 +99,7 @@ func (o *output) writeFrames() {
 
 func (s *stream) copyFrom(fd int) {
 	defer unix.Close(fd)
-	buf := make([]byte, 64<<10)
+	buf := make([]byte, copySize)
 	for {
 		n, err := unix.Read(fd, buf)
 		if err == unix.EINTR {

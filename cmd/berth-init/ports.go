@@ -5,9 +5,7 @@ package main
 import (
 	"io"
 	"net"
-	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"berth/runner/control"
@@ -15,11 +13,9 @@ import (
 
 const (
 	dialTimeout = 5 * time.Second
-	// Listeners are looked for often while a job is young and somebody is
-	// likely to wait for its server, and at leisure later.
-	watchEagerly  = 50 * time.Millisecond
-	watchCalmly   = 250 * time.Millisecond
-	watchEagerFor = 10 * time.Second
+	// acceptPause is waited when the process is out of descriptors, for some to
+	// come back.
+	acceptPause = 50 * time.Millisecond
 )
 
 // forwardPorts listens on the private port of each pair, which the engine
@@ -36,7 +32,7 @@ func forwardPorts(ports []control.Port) {
 			for {
 				conn, err := l.Accept()
 				if err != nil {
-					time.Sleep(watchEagerly) // out of descriptors; they come back
+					time.Sleep(acceptPause)
 					continue
 				}
 				go forward(conn.(*net.TCPConn), p.Port)
@@ -83,55 +79,4 @@ func dialProgram(caller *net.TCPConn, port int) (conn *net.TCPConn, err error) {
 		err = e
 	}
 	return nil, err
-}
-
-// watchListeners reports the TCP ports that programs of the job begin and
-// cease to listen on. The kernel's table is read instead of connecting: a
-// connection would be noticed, and taken by a server that serves but one.
-func watchListeners(private []control.Port, report func(control.Message)) {
-	known := map[int]bool{}
-	for begun := time.Now(); ; {
-		now := map[int]bool{}
-		for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-			addListeners(now, table)
-		}
-		for _, p := range private {
-			delete(now, p.Private)
-		}
-		for port := range now {
-			if !known[port] {
-				report(control.Message{Op: control.OpListening}.AddInt("port", port))
-			}
-		}
-		for port := range known {
-			if !now[port] {
-				report(control.Message{Op: control.OpClosed}.AddInt("port", port))
-			}
-		}
-		known = now
-		if time.Since(begun) < watchEagerFor {
-			time.Sleep(watchEagerly)
-		} else {
-			time.Sleep(watchCalmly)
-		}
-	}
-}
-
-// addListeners adds the ports of sockets in state LISTEN (0A) of a table of
-// the form "sl local_address rem_address st …", addresses as HEX:PORT.
-func addListeners(ports map[int]bool, table string) {
-	text, err := os.ReadFile(table)
-	if err != nil {
-		return
-	}
-	for line := range strings.Lines(string(text)) {
-		f := strings.Fields(line)
-		if len(f) < 4 || f[3] != "0A" {
-			continue
-		}
-		_, hex, _ := strings.Cut(f[1], ":")
-		if port, err := strconv.ParseUint(hex, 16, 16); err == nil {
-			ports[int(port)] = true
-		}
-	}
 }
