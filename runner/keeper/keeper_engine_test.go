@@ -267,25 +267,6 @@ func TestBeginWhileASessionEnds(t *testing.T) {
 	}
 }
 
-// TestStoppedKeeperIsNotReplaced has the keeper stopped: a command says so
-// instead of hanging, and begins no second one.
-func TestStoppedKeeperIsNotReplaced(t *testing.T) {
-	w := newWorld(t)
-	c := w.begin()
-	info, err := c.Info(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Kill(info.PID, unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Kill(info.PID, unix.SIGCONT)
-	var silent *runner.SilentError
-	if _, err := w.Begin(t.Context()); !errors.As(err, &silent) {
-		t.Errorf("begin: %v", err)
-	}
-}
-
 // TestExecOfAClientThatLeaves leaves nothing in the keeper that keeps its lease.
 func TestExecOfAClientThatLeaves(t *testing.T) {
 	w := newWorld(t)

@@ -3,6 +3,7 @@ package keeper
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -62,5 +63,28 @@ func TestSessionEndsWithItsTerminal(t *testing.T) {
 	})
 	if n := len(w.containers()); n > 0 {
 		t.Errorf("%d containers are left", n)
+	}
+}
+
+// TestStoppedKeeperIsNotReplaced has the keeper stopped: a command says so
+// instead of hanging, and begins no second one.
+func TestStoppedKeeperIsNotReplaced(t *testing.T) {
+	w := newWorld(t)
+	c := w.begin()
+	info, err := c.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(info.PID, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Kill(info.PID, unix.SIGCONT)
+	eventually(t, "the keeper is stopped", func() bool {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(info.PID) + "/stat")
+		return err == nil && strings.Contains(string(stat), ") T ")
+	})
+	var silent *runner.SilentError
+	if _, err := w.Begin(t.Context()); !errors.As(err, &silent) {
+		t.Errorf("begin: %v", err)
 	}
 }
