@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// defaultPath is for a caller who has no PATH.
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+// DefaultPath is the PATH where neither image nor caller has one: Docker's.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // everywhere holds in any image. LC_* is added by prefix.
 var everywhere = []string{
@@ -69,7 +69,7 @@ func HostEnv(env []string) []string {
 		return !slices.ContainsFunc(filepath.SplitList(value), func(path string) bool { return !seen(path) })
 	})
 	if vars["PATH"] == "" {
-		picked = append(picked, "PATH="+defaultPath)
+		picked = append(picked, "PATH="+DefaultPath)
 	}
 	return picked
 }

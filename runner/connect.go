@@ -180,7 +180,7 @@ func isLocal(host string) bool {
 }
 
 // currentContext is the name of the docker context in use. The files of the
-// docker command line are read here, all of twenty lines, because its library
+// docker command line are read here, which is little, because its library
 // for them brings its whole command line along.
 func currentContext(getenv func(string) string) string {
 	if name := getenv("DOCKER_CONTEXT"); name != "" {

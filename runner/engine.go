@@ -34,9 +34,7 @@ type Engine interface {
 	ContainerExecResize(ctx context.Context, exec string, o container.ResizeOptions) error
 	NetworkInspect(ctx context.Context, id string, o network.InspectOptions) (network.Inspect, error)
 	NetworkCreate(ctx context.Context, name string, o network.CreateOptions) (network.CreateResponse, error)
-	NetworkRemove(ctx context.Context, id string) error
 	Info(ctx context.Context) (system.Info, error)
-	Ping(ctx context.Context) (types.Ping, error)
 	ClientVersion() string
 	DaemonHost() string
 	Close() error
@@ -78,7 +76,7 @@ func engineError(op string, err error) error {
 // oneLine folds a text into one line.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// errPortTaken is recognised by text: the engine has no code for it.
+// isPortTaken goes by the text: the engine has no code for it.
 func isPortTaken(err error) bool {
 	if err == nil {
 		return false
@@ -165,9 +163,9 @@ func ensureNetwork(ctx context.Context, eng Engine) error {
 	return nil
 }
 
-// isRootless tells whether the engine runs as the calling user, whose files
+// IsRootless tells whether the engine runs as the calling user, whose files
 // then belong to root within containers.
-func isRootless(info system.Info) bool {
+func IsRootless(info system.Info) bool {
 	for _, o := range info.SecurityOptions {
 		if strings.Contains(o, "name=rootless") {
 			return true

@@ -14,9 +14,6 @@ import (
 	"berth/worktree"
 )
 
-// defaultPath is the PATH of a job whose image names none: Docker's.
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 // goCaches are the caches of the Go toolchain, below the home directory where
 // it looks for them by default, and below the repository's cache directory.
 // The jobs of one repository share them, and so trust each other.
@@ -201,7 +198,7 @@ func makeMountPoint(dir, path, source string) error {
 // was asked for. Later entries win.
 func (j *job) environment() []string {
 	s := j.session
-	env := []string{"PATH=" + defaultPath}
+	env := []string{"PATH=" + images.DefaultPath}
 	env = append(env, j.image.Env...)
 	if j.image.Host {
 		env = append(env, images.HostEnv(j.spec.Caller)...)

@@ -135,7 +135,7 @@ func (s *Session) connect(ctx context.Context) error {
 			eng.Close()
 			return engineError("ask the engine about itself", err)
 		}
-		if isRootless(info) {
+		if IsRootless(info) {
 			s.uid, s.gid = 0, 0 // which is the calling user outside
 		}
 		s.engine, s.images = eng, images.NewResolver(eng)

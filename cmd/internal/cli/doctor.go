@@ -112,7 +112,7 @@ func (a *App) checkEngine(ctx context.Context) []finding {
 		return []finding{failed("engine", err)}
 	}
 	rootless := ""
-	if slices.ContainsFunc(info.SecurityOptions, func(o string) bool { return strings.Contains(o, "name=rootless") }) {
+	if runner.IsRootless(info) {
 		rootless = ", rootless"
 	}
 	setting := ""
