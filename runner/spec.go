@@ -27,6 +27,38 @@ type Spec struct {
 	Timeout time.Duration `json:"timeout,omitempty"` // from the command's start; 0 is none
 	Ports   []PortSpec    `json:"ports,omitempty"`
 	Keep    bool          `json:"keep,omitempty"` // hold the container after the command's end
+
+	From      string `json:"from,omitempty"`      // an ended job whose files to go on with
+	Workspace string `json:"workspace,omitempty"` // name of files that several jobs share and change
+	Setup     *Setup `json:"setup,omitempty"`     // what makes files that the command needs
+	Carry     Carry  `json:"carry,omitzero"`      // which ignored files of the checkout to bring along
+	NoCaches  bool   `json:"no_caches,omitempty"` // share no caches of tools with other jobs
+	Root      bool   `json:"root,omitempty"`      // run as root in the container
+	Limits    Limits `json:"limits,omitzero"`
+	Network   string `json:"network,omitempty"` // full or none; by default full
+	Apply     bool   `json:"apply,omitempty"`   // at success, apply the changes to the checkout
+	Branch    string `json:"branch,omitempty"`  // at success, make a branch of the changes
+}
+
+// Setup is a command whose results jobs start from. It runs once for each command,
+// image and contents of the key files.
+type Setup struct {
+	Run string   `json:"run"`           // a line of shell
+	Key []string `json:"key,omitempty"` // files, from the top of the working tree; patterns are allowed
+}
+
+// Carry says which ignored files of the user's checkout a job sees.
+type Carry struct {
+	Off   bool     `json:"off,omitempty"`
+	Paths []string `json:"paths,omitempty"` // from the top of the working tree; none and not Off is the default, auto
+}
+
+// Limits bound what a job may use of the machine. 0 is the default, which is none
+// but for processes.
+type Limits struct {
+	CPUs   float64 `json:"cpus,omitempty"`
+	Memory int64   `json:"memory,omitempty"` // bytes
+	Pids   int64   `json:"pids,omitempty"`   // processes and threads
 }
 
 // Shell returns the argv that runs a line of shell.
