@@ -2,7 +2,6 @@ package worktree
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,11 +9,9 @@ import (
 	"path/filepath"
 )
 
-// RemoveWorkspace removes the workspace in dir, also a half-made one, and its registration in berth's bare repository.
-// It needs nothing but the directory, so any later process can do it. It is nil when there is nothing (any more).
-// Files without permissions for their owner are removed too; symbolic links are never followed.
-//
-// It runs no git: the job may have written anything into the worktree.
+// RemoveWorkspace removes the workspace in dir, also a half-made one. It needs nothing but the directory, so any later process can
+// do it. It is nil when there is nothing (any more). Files without permissions for their owner are removed too; symbolic
+// links are never followed. It runs no git: the job may have written anything.
 func RemoveWorkspace(ctx context.Context, dir string) error {
 	if err := removeWorkspace(ctx, dir); err != nil {
 		return fmt.Errorf("remove workspace: %w", err)
@@ -27,49 +24,13 @@ func removeWorkspace(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	if !exists(dir) {
-		return nil
-	}
-	var rec record
-	// A record that is missing or damaged is of a workspace that was not registered yet.
-	_ = json.Unmarshal([]byte(readSmall(filepath.Join(dir, recordName))), &rec)
-	// The record goes last: what is left can then still be removed.
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Name() == recordName {
-			continue
-		}
-		if err := removeAll(ctx, filepath.Join(dir, e.Name())); err != nil {
+	// A record that is missing or damaged is of a workspace that was never finished.
+	if rec, err := readRecord(dir); err == nil && rec.Links != "" {
+		if err := os.RemoveAll(rec.Links); err != nil {
 			return err
 		}
 	}
-	if rec.Bare != "" && exists(rec.Bare) {
-		if err := unregister(rec.Bare, filepath.Join(dir, treeName)); err != nil {
-			return err
-		}
-	}
-	return os.RemoveAll(dir)
-}
-
-// unregister makes the bare repository forget a worktree. It takes the lock, since a `git worktree add` that looks at
-// the others meanwhile fails when one of them vanishes.
-func unregister(bare, tree string) error {
-	unlock, _, err := lock(filepath.Join(filepath.Dir(bare), "lock"), false)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	for admin, t := range registered(bare) {
-		if t == tree {
-			if err := os.RemoveAll(admin); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return removeAll(ctx, dir)
 }
 
 // RemoveTree removes a directory that a job could write, whatever it has done to permissions. Symbolic links are never
