@@ -56,6 +56,11 @@ func hint(err error) string {
 		noRepo    *worktree.NotRepoError
 		refused   *worktree.RefusedRootError
 		noRef     *worktree.UnknownRefError
+		noFiles   *NoFilesError
+		noCarry   *worktree.CarryError
+		noKey     *worktree.KeyError
+		layers    *worktree.LayersError
+		setup     *SetupError
 		large     *worktree.TooLargeError
 		badImage  *images.InvalidRefError
 		noImage   *images.NotFoundError
@@ -101,6 +106,16 @@ func hint(err error) string {
 			return "did you mean " + strings.Join(noRef.Near, " or ") + "?"
 		}
 		return "git branch -a and git tag list what there is"
+	case errors.As(err, &noFiles):
+		return noFiles.Hint
+	case errors.As(err, &noCarry):
+		return "carry takes files and directories of the working tree, as paths from its top"
+	case errors.As(err, &noKey):
+		return "key files are paths from the top of the repository, or patterns such as **/package-lock.json"
+	case errors.As(err, &layers):
+		return "begin anew: apply what the last job has made (berth apply), and run without --from"
+	case errors.As(err, &setup):
+		return "berth logs " + setup.Job + " has all of its output"
 	case errors.As(err, &large):
 		return "add them to .gitignore, or to git if they are meant"
 	case errors.As(err, &badImage):

@@ -18,7 +18,6 @@ import (
 	"berth/images"
 	"berth/runner/control"
 	"berth/runner/logstore"
-	"berth/worktree"
 )
 
 // Waits at the edges of a job's life.
@@ -36,7 +35,7 @@ const (
 type job struct {
 	session *Session
 	spec    Spec
-	repo    *worktree.Repo // nil with Live outside a repository
+	files   files
 	image   images.Image
 	init    string // path of the init for it
 	log     *logstore.Writer
@@ -54,6 +53,13 @@ type job struct {
 	changed    chan struct{} // closed and replaced at each change of record
 	attachment *attachment   // nil unless the container runs
 	killedBy   string        // who first asked for the end
+}
+
+func newJob(s *Session, spec Spec) *job {
+	return &job{
+		session: s, spec: spec,
+		release: make(chan struct{}), ended: make(chan struct{}), gone: make(chan struct{}), changed: make(chan struct{}),
+	}
 }
 
 // Record returns a copy of what is known now.
@@ -201,7 +207,7 @@ func (b *box) wait() (int64, error) {
 
 // prepare makes the job's files and its container, and hands over the command.
 func (j *job) prepare(ctx, over context.Context) (*box, error) {
-	mounts, env, err := j.files(ctx)
+	mounts, env, err := j.mounts(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -216,8 +222,8 @@ func (j *job) prepare(ctx, over context.Context) (*box, error) {
 		labels:   s.labels(j.record),
 		image:    j.image,
 		init:     j.init,
-		uid:      s.uid,
-		gid:      s.gid,
+		uid:      j.uid(),
+		gid:      j.gid(),
 		mounts:   mounts,
 		ports:    j.hostPorts(),
 	}

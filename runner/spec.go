@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -172,10 +173,36 @@ func (s *Spec) Validate() error {
 	if s.Timeout > 0 && s.Timeout < time.Millisecond {
 		return &InvalidError{What: "timeout", Value: s.Timeout.String(), Why: "it is below a millisecond"}
 	}
+	if err := s.validateFiles(); err != nil {
+		return err
+	}
+	return s.validatePorts()
+}
+
+// validateFiles checks that at most one thing is said about where the files come from.
+func (s *Spec) validateFiles() error {
 	if s.Live && s.Ref != "" {
 		return &InvalidError{What: "ref", Value: s.Ref, Why: "--live runs on the files as they are", Hint: "leave out --live or --ref"}
 	}
-	return s.validatePorts()
+	if s.From != "" && s.Ref != "" {
+		return &InvalidError{What: "ref", Value: s.Ref, Why: "--from goes on with the files of a job", Hint: "leave out --from or --ref"}
+	}
+	var given []string
+	for flag, is := range map[string]bool{"--live": s.Live, "--from": s.From != "", "--workspace": s.Workspace != ""} {
+		if is {
+			given = append(given, flag)
+		}
+	}
+	if slices.Sort(given); len(given) > 1 {
+		return &InvalidError{What: "choice of files", Value: strings.Join(given, " "), Why: "each of them says which files to use", Hint: "leave out all but one"}
+	}
+	if s.Live && (s.Apply || s.Branch != "") {
+		return &InvalidError{What: "choice of files", Value: "--live", Why: "the job changes your own files, so there is nothing to apply", Hint: "leave out --live, or --apply and --branch"}
+	}
+	if s.Workspace != "" {
+		return CheckName("workspace", s.Workspace)
+	}
+	return nil
 }
 
 func (s *Spec) validatePorts() error {

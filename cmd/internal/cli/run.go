@@ -30,6 +30,9 @@ type runOptions struct {
 	Timeout  time.Duration
 	Ports    []runner.PortSpec
 	Live     bool
+	From     string // an ended job
+	Files    string // name of a workspace
+	Root     bool
 	Keep     bool
 	Wait     bool
 	Limit    time.Duration // of the wait; 0 is none
@@ -97,6 +100,9 @@ Flags of berth come before the command.`,
 	f.Var(&timeout, "timeout", "end the job after this `duration`")
 	f.VarP((*ports)(&o.Ports), "publish", "p", "reach a `port` of the job on 127.0.0.1: 8080, 9090:8080 (host:job), 53/udp")
 	f.BoolVar(&o.Live, "live", false, "work on your own files instead of a copy, as for dev servers")
+	f.StringVar(&o.From, "from", "", "go on with the files of an ended `job`, on a copy of your own")
+	f.StringVar(&o.Files, "workspace", "", "share files with other jobs of the session that give the same `name`, and keep them between jobs")
+	f.BoolVar(&o.Root, "root", false, "run as root in the container, as package managers need")
 	f.BoolVar(&o.Keep, "keep", false, "hold the container after the end, for berth shell")
 	f.Var(&wait, "wait", "stream the output and exit with the job's code; with a `duration`, for so long")
 	f.Lookup("wait").NoOptDefVal = waitForEnd
@@ -122,6 +128,7 @@ func (a *App) run(ctx context.Context, o runOptions) error {
 	spec := runner.Spec{
 		Name: o.Name, Argv: o.Argv, Dir: caller.Dir, Live: o.Live, Image: o.Image, Env: env,
 		Caller: a.Environ, Timeout: o.Timeout, Ports: o.Ports, Keep: o.Keep,
+		From: o.From, Workspace: o.Files, Root: o.Root,
 	}
 	if err := spec.Validate(); err != nil { // before a session is begun for nothing
 		return err
