@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"berth/worktree/overlay"
 )
 
 // A layer is a directory below layers/ of a repository's cache that is made once and never written again:
@@ -186,7 +188,7 @@ func emptyLayer(ctx context.Context, dir string) error {
 	}
 	for _, e := range entries {
 		if e.Name() != "lock" {
-			if err := removeAll(ctx, filepath.Join(dir, e.Name())); err != nil {
+			if err := overlay.Remove(ctx, filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}
 		}

@@ -10,6 +10,8 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+
+	"berth/worktree/overlay"
 )
 
 // KeyError says that a pattern for key files is bad, or that a snapshot has no file at it.
@@ -111,7 +113,7 @@ func (r *Repo) keepSetup(ctx context.Context, dir, to string) error {
 		}
 	}
 	// It would be under the .git of every later job.
-	if err := removeAll(ctx, filepath.Join(from, ".git")); err != nil {
+	if err := overlay.Remove(ctx, filepath.Join(from, ".git")); err != nil {
 		return err
 	}
 	return os.Rename(from, to)
