@@ -3,11 +3,11 @@ package worktree
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
+
+	"berth/worktree/overlay"
 )
 
 // RemoveWorkspace removes the workspace in dir, also a half-made one, and its registration in berth's bare repository.
@@ -42,7 +42,7 @@ func removeWorkspace(ctx context.Context, dir string) error {
 		if e.Name() == recordName {
 			continue
 		}
-		if err := removeAll(ctx, filepath.Join(dir, e.Name())); err != nil {
+		if err := overlay.Remove(ctx, filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
 	}
@@ -75,66 +75,9 @@ func unregister(bare, tree string) error {
 // RemoveTree removes a directory that a job could write, whatever it has done to permissions. Symbolic links are never
 // followed, nothing in it is read, and one that is not there is fine.
 func RemoveTree(ctx context.Context, dir string) error {
-	if err := removeAll(ctx, dir); err != nil {
-		return fmt.Errorf("remove %s: %w", dir, err)
-	}
-	return nil
-}
-
-// removeAll is os.RemoveAll that also opens directories which their owner may not write or read.
-func removeAll(ctx context.Context, path string) error {
-	err := os.RemoveAll(path)
-	if err == nil || !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	parent, err := os.OpenRoot(filepath.Dir(path))
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
 	}
-	defer parent.Close()
-	if err := open(ctx, parent, filepath.Base(path)); err != nil {
-		return err
-	}
-	return os.RemoveAll(path)
-}
-
-// open makes all directories from name on writable for their owner. It goes down by one os.Root a directory, which no
-// symbolic link leads out of.
-func open(ctx context.Context, parent *os.Root, name string) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	info, err := parent.Lstat(name)
-	if err != nil || !info.IsDir() {
-		return ignoreGone(err)
-	}
-	if info.Mode().Perm()&0o700 != 0o700 {
-		if err := parent.Chmod(name, 0o700); err != nil {
-			return ignoreGone(err)
-		}
-	}
-	d, err := parent.OpenRoot(name)
-	if err != nil {
-		return ignoreGone(err)
-	}
-	defer d.Close()
-	entries, err := fs.ReadDir(d.FS(), ".")
-	if err != nil {
-		return ignoreGone(err)
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			if err := open(ctx, d, e.Name()); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func ignoreGone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	return overlay.Remove(ctx, dir)
 }
