@@ -39,73 +39,79 @@ func (r *Repo) Apply(ctx context.Context, snap Snapshot, res Result) (Applied, e
 }
 
 func (r *Repo) apply(ctx context.Context, snap Snapshot, res Result) (Applied, error) {
-	none := Applied{Written: []string{}, Removed: []string{}}
+	done := Applied{Written: []string{}, Removed: []string{}}
 	if res.Tree == snap.Tree {
-		return none, nil
+		return done, nil
 	}
 	if err := os.MkdirAll(r.cache, 0o700); err != nil {
-		return none, err
+		return done, err
 	}
 	unlock, _, err := lock(filepath.Join(r.cache, "lock-apply"), false)
 	if err != nil {
-		return none, err
+		return done, err
 	}
 	defer unlock()
-	now, err := r.Snapshot(ctx, "")
+	p, err := openPlace(r.root)
 	if err != nil {
-		return none, err
+		return done, err
 	}
-	tmp, release, err := r.tempDir()
+	defer p.close()
+	a := &application{repo: r, place: p}
+	if err := a.plan(ctx, snap, res); err != nil || len(a.todo) == 0 {
+		return done, err
+	}
+	if err := a.run(ctx); err != nil {
+		return done, err
+	}
+	for _, s := range a.todo {
+		if s.new == nil {
+			done.Removed = append(done.Removed, s.path)
+		} else {
+			done.Written = append(done.Written, s.path)
+		}
+	}
+	return done, nil
+}
+
+// plan finds out what is to be done to the user's files as they are now.
+func (a *application) plan(ctx context.Context, snap Snapshot, res Result) error {
+	now, err := a.repo.Snapshot(ctx, "")
 	if err != nil {
-		return none, err
+		return err
 	}
-	defer release()
 	var trees [3]*index
 	for i, id := range []string{snap.Tree, now.Tree, res.Tree} {
-		if trees[i], err = r.treeIndex(ctx, id); err != nil {
-			return none, err
+		if trees[i], err = a.repo.treeIndex(ctx, id); err != nil {
+			return err
 		}
 	}
 	ours, theirs := trees[1], trees[2]
-	merged, conflicts, err := r.merge(ctx, trees[0], ours, theirs, tmp)
+	tmp, release, err := a.repo.tempDir()
 	if err != nil {
-		return none, err
+		return err
 	}
-	p, err := openPlace(r.root)
-	if err != nil {
-		return none, err
+	defer release()
+	var conflicts []Conflict
+	if a.kept, conflicts, err = a.repo.merge(ctx, trees[0], ours, theirs, tmp); err != nil {
+		return err
 	}
-	defer p.close()
-	a := &application{repo: r, place: p, submodules: now.Submodules, kept: merged}
+	a.submodules = now.Submodules
 	conflicts = slices.DeleteFunc(conflicts, func(c Conflict) bool {
 		e := theirs.find(c.Path)
 		return e != nil && a.matches(c.Path, e)
 	})
-	for _, c := range difference(ours, merged) {
+	for _, c := range difference(ours, a.kept) {
 		if c.old == nil && a.matches(c.path, c.new) {
 			continue // it is ignored here, and the same as the job's
 		}
 		a.todo = append(a.todo, step{change: c})
 	}
 	conflicts = append(conflicts, a.check()...)
-	if len(conflicts) > 0 {
-		slices.SortFunc(conflicts, func(a, b Conflict) int { return cmp.Compare(a.Path, b.Path) })
-		return none, &ConflictError{Conflicts: slices.CompactFunc(conflicts, func(a, b Conflict) bool { return a.Path == b.Path })}
+	if len(conflicts) == 0 {
+		return nil
 	}
-	if len(a.todo) == 0 {
-		return none, nil
-	}
-	if err := a.run(ctx); err != nil {
-		return none, err
-	}
-	for _, s := range a.todo {
-		if s.new == nil {
-			none.Removed = append(none.Removed, s.path)
-		} else {
-			none.Written = append(none.Written, s.path)
-		}
-	}
-	return none, nil
+	slices.SortStableFunc(conflicts, func(a, b Conflict) int { return cmp.Compare(a.Path, b.Path) })
+	return &ConflictError{Conflicts: slices.CompactFunc(conflicts, func(a, b Conflict) bool { return a.Path == b.Path })}
 }
 
 // application is one writing of changes into the user's files.
@@ -118,6 +124,7 @@ type application struct {
 	stage      string // a directory at the top, for what is new and what was there
 	stageDir   *os.File
 	undo       []func() error // latest last
+	each       func() error   // for tests: called before each step, which its error makes fail
 }
 
 // step is a change, and what was seen at its path before.
@@ -348,24 +355,31 @@ func saved(i int) string  { return fmt.Sprintf("old-%d", i) }
 
 // replace moves the old files away and the new ones in.
 func (a *application) replace() error {
+	do := func(i int, step func(int) error) error {
+		if a.each != nil {
+			if err := a.each(); err != nil {
+				return err
+			}
+		}
+		return step(i)
+	}
 	for i, s := range a.todo {
 		if s.new == nil {
-			if err := a.remove(i); err != nil {
+			if err := do(i, a.remove); err != nil {
 				return err
 			}
 		}
 	}
 	for i, s := range a.todo {
-		if s.new == nil {
-			continue
+		var err error
+		switch {
+		case s.new == nil:
+		case s.old == nil:
+			err = do(i, a.add)
+		default:
+			err = do(i, a.exchange)
 		}
-		if s.old != nil {
-			if err := a.exchange(i); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := a.add(i); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -404,7 +418,7 @@ func (a *application) remove(i int) error {
 
 // prune removes a directory if it is empty and nothing will be in it, and then the one above.
 func (a *application) prune(dir string) error {
-	for ; dir != "." && !a.kept.has(dir); dir = path.Dir(dir) {
+	for dir := dir; dir != "." && !a.kept.has(dir); dir = path.Dir(dir) {
 		if slices.ContainsFunc(a.submodules, func(s Submodule) bool { return s.Path == dir }) {
 			return nil
 		}
@@ -419,11 +433,7 @@ func (a *application) prune(dir string) error {
 		if err != nil {
 			return err
 		}
-		a.undo = append(a.undo, func() error {
-			return a.place.in(dir, nil, func(parent int, name string) error {
-				return errors.Join(unix.Mkdirat(parent, name, 0o700), unix.Fchmodat(parent, name, uint32(st.Mode&0o7777), 0))
-			})
-		})
+		a.remake(dir, st)
 	}
 	return nil
 }
@@ -503,10 +513,18 @@ func (a *application) clear(dir string) error {
 	if err != nil {
 		return err
 	}
+	a.remake(dir, st)
+	return nil
+}
+
+// remake has an empty directory that was removed made again if things are undone.
+func (a *application) remake(dir string, was unix.Stat_t) {
 	a.undo = append(a.undo, func() error {
 		return a.place.in(dir, nil, func(parent int, name string) error {
-			return errors.Join(unix.Mkdirat(parent, name, 0o700), unix.Fchmodat(parent, name, uint32(st.Mode&0o7777), 0))
+			if err := unix.Mkdirat(parent, name, 0o700); err != nil {
+				return err
+			}
+			return unix.Fchmodat(parent, name, uint32(was.Mode&0o7777), 0)
 		})
 	})
-	return nil
 }

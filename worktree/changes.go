@@ -323,7 +323,7 @@ func (c *changes) write(ctx context.Context, w io.Writer, base string) error {
 			fmt.Fprintf(w, "blob\nmark :%d\n", marks[e.Path])
 			if e.Size <= inMemory {
 				var b bytes.Buffer
-				if _, err := io.Copy(&b, io.LimitReader(in, inMemory)); err != nil {
+				if _, err := io.Copy(&b, io.LimitReader(in, inMemory)); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) { // it may have shrunk
 					return err
 				}
 				fmt.Fprintf(w, "data %d\n", b.Len())
@@ -332,7 +332,7 @@ func (c *changes) write(ctx context.Context, w io.Writer, base string) error {
 			}
 			fmt.Fprintf(w, "data %d\n", e.Size)
 			n, err := io.Copy(w, io.LimitReader(in, e.Size))
-			if err == nil && n < e.Size {
+			if n < e.Size && (err == nil || errors.Is(err, io.ErrUnexpectedEOF)) {
 				err = fmt.Errorf("read %s: %w", quotePath(e.Path), errChanging)
 			}
 			return err
