@@ -104,7 +104,7 @@ func (a *application) plan(ctx context.Context, snap Snapshot, res Result) error
 		if c.old == nil && a.matches(c.path, c.new) {
 			continue // it is ignored here, and the same as the job's
 		}
-		a.todo = append(a.todo, step{change: c})
+		a.todo = append(a.todo, step{fileChange: c})
 	}
 	conflicts = append(conflicts, a.check()...)
 	if len(conflicts) == 0 {
@@ -129,7 +129,7 @@ type application struct {
 
 // step is a change, and what was seen at its path before.
 type step struct {
-	change
+	fileChange
 	stat unix.Stat_t // when old is there
 }
 
@@ -392,7 +392,7 @@ func still(dir int, name string, s step) error {
 	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
-	if !sameFile(st, s.stat) {
+	if !unmoved(st, s.stat) {
 		return &ConflictError{Conflicts: []Conflict{{Path: s.path, Why: "was changed a moment ago"}}}
 	}
 	return nil

@@ -73,6 +73,8 @@ func (c *changes) find(ctx context.Context) error {
 			}
 		case overlay.File, overlay.Link:
 			switch {
+			case whole && c.base.find(e.Path) == nil && carried(e, known):
+				return nil
 			case !c.tracked(e.Path):
 				untracked = append(untracked, e)
 				if c.base.has(e.Path) { // also when it is ignored
@@ -107,15 +109,20 @@ func (c *changes) find(ctx context.Context) error {
 
 // unchanged says whether a file is as it was checked out. A job cannot set the time of change that the kernel keeps.
 func (c *changes) unchanged(e overlay.Entry, known *index) bool {
+	k, b := known.find(e.Path), c.base.find(e.Path)
+	return k != nil && b != nil && b.oid == k.oid && b.mode == k.mode && b.mode == c.mode(e) && e.Kind == overlay.File &&
+		sameStat(e, k.stat) && e.Ctime.Before(known.mtime) // else it may have been written twice in one tick of the clock
+}
+
+// carried says whether a file that the snapshot does not have was put there before the job began, and has not been touched.
+func carried(e overlay.Entry, known *index) bool {
 	k := known.find(e.Path)
-	if k == nil || k.stat == (stat{}) || e.Kind != overlay.File {
-		return false
-	}
-	b := c.base.find(e.Path)
-	return b != nil && b.oid == k.oid && b.mode == k.mode && b.mode == c.mode(e) &&
-		uint32(e.Size) == k.stat.size && uint32(e.Ino) == k.stat.ino &&
-		sameTime(e.Mtime, k.stat.mtimeSec, k.stat.mtimeNsec) && sameTime(e.Ctime, k.stat.ctimeSec, k.stat.ctimeNsec) &&
-		e.Ctime.Before(known.mtime) // else it may have been written twice in one tick of the clock
+	return k != nil && (e.Kind == overlay.Link || sameStat(e, k.stat))
+}
+
+func sameStat(e overlay.Entry, s stat) bool {
+	return s != (stat{}) && uint32(e.Size) == s.size && uint32(e.Ino) == s.ino &&
+		sameTime(e.Mtime, s.mtimeSec, s.mtimeNsec) && sameTime(e.Ctime, s.ctimeSec, s.ctimeNsec)
 }
 
 func sameTime(t time.Time, sec, nsec uint32) bool {

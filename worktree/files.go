@@ -1,6 +1,7 @@
 package worktree
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -98,4 +100,19 @@ func lock(path string, try bool) (unlock func(), ok bool, err error) {
 		return nil, false, fmt.Errorf("lock %s: %w", path, err)
 	}
 	return func() { f.Close() }, true, nil
+}
+
+// lockContext is [lock] for a wait that may be given up.
+func lockContext(ctx context.Context, path string) (unlock func(), err error) {
+	for {
+		unlock, ok, err := lock(path, true)
+		if err != nil || ok {
+			return unlock, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(lockPoll):
+		}
+	}
 }

@@ -102,27 +102,70 @@ func (u user) work(r *Repo, ref string) (Snapshot, *Workspace) {
 
 func (u user) workspace(r *Repo, snap Snapshot) *Workspace {
 	u.t.Helper()
-	base, err := filepath.EvalSymlinks(u.t.TempDir())
+	w, err := u.make(r, WorkspaceSpec{Dir: filepath.Join(u.t.TempDir(), "ws"), Snapshot: snap})
 	if err != nil {
 		u.t.Fatal(err)
 	}
-	dir := filepath.Join(base, "ws")
+	u.t.Cleanup(func() { u.unmount(w) })
+	return w
+}
+
+// form is that of the workspaces that tests make: all run once with each that is possible here.
+var form = Plain
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if code == 0 && canMount {
+		form = Overlay
+		code = m.Run()
+	}
+	os.Exit(code)
+}
+
+// make makes a workspace in which files can be looked at and git works without a container. u.unmount undoes it.
+func (u user) make(r *Repo, spec WorkspaceSpec) (*Workspace, error) {
+	base, err := resolve(filepath.Dir(spec.Dir))
+	if err != nil {
+		return nil, err
+	}
+	spec.Form = form
 	objects := filepath.Join(base, "objects")
-	if err := os.Mkdir(objects, 0o700); err != nil {
-		u.t.Fatal(err)
+	if err := os.MkdirAll(objects, 0o700); err != nil {
+		return nil, err
 	}
-	w, err := r.newWorkspace(u.t.Context(), snap, dir, filepath.Join(dir, gitName), objects)
+	r.store.objectsAt = objects
+	w, err := r.newWorkspace(u.t.Context(), spec)
 	if err != nil {
-		u.t.Fatal(err)
+		return nil, err
 	}
 	for _, m := range w.Mounts { // what the engine's mounts would do
 		if filepath.Dir(m.Target) == objects {
-			if err := os.Symlink(m.Source, m.Target); err != nil {
-				u.t.Fatal(err)
+			if err := os.Symlink(m.Source, m.Target); err != nil && !errors.Is(err, fs.ErrExist) {
+				return nil, err
 			}
 		}
 	}
-	return w
+	if w.Overlay != "" {
+		if err := os.MkdirAll(u.files(w), 0o755); err != nil {
+			return nil, err
+		}
+		return w, mountOverlay(u.files(w), w.Overlay)
+	}
+	return w, nil
+}
+
+// files is where the files of a workspace are that u.make has made.
+func (u user) files(w *Workspace) string {
+	if w.Overlay != "" {
+		return w.Dir + ".mounted"
+	}
+	return filepath.Join(w.Dir, treeName)
+}
+
+func (u user) unmount(w *Workspace) {
+	if w.Overlay != "" {
+		unmount(u.files(w))
+	}
 }
 
 // tree lists what is below root, without .git and what skip names: mode class and contents by path.

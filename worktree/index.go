@@ -234,3 +234,14 @@ func (x *index) find(path string) *entry {
 	}
 	return &x.entries[i]
 }
+
+// gitMode is the mode that git gives to a file or link.
+func gitMode(m fs.FileMode) uint32 {
+	switch {
+	case m&fs.ModeSymlink != 0:
+		return 0o120000
+	case m&0o100 != 0:
+		return 0o100755
+	}
+	return 0o100644
+}

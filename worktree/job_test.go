@@ -1,14 +1,8 @@
 package worktree
 
 import (
-	"encoding/json"
-	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"berth/worktree/overlay"
 )
@@ -19,38 +13,11 @@ type job struct {
 	dir, files string
 }
 
-// job makes a workspace of a form from a snapshot.
-func (u user) job(r *Repo, snap Snapshot, form string) job {
+// job makes a workspace from a snapshot, in the form that is being tested.
+func (u user) job(r *Repo, snap Snapshot) job {
 	u.t.Helper()
 	w := u.workspace(r, snap)
-	j := job{u.t, w.Dir, filepath.Join(w.Dir, treeName)}
-	dotGit := filepath.Join(j.files, ".git")
-	check(u.t, os.Remove(dotGit), os.Rename(filepath.Join(w.Dir, gitName), dotGit))
-	rec := map[string]any{"form": form, "tree": snap.Tree, "commit": snap.Commit}
-	if form != Plain {
-		rec["layers"] = []string{w.Dir + "/base"}
-		upper := w.Dir + "/upper"
-		check(u.t, os.Mkdir(upper, 0o755), os.Mkdir(w.Dir+"/ovl", 0o755), os.Rename(dotGit, upper+"/.git"),
-			os.Rename(j.files, w.Dir+"/base"), os.Mkdir(j.files, 0o755))
-		options := fmt.Sprintf("lowerdir=%s/base,upperdir=%s,workdir=%s/ovl,redirect_dir=on", w.Dir, upper, w.Dir)
-		if err := unix.Mount("overlay", j.files, "overlay", 0, options); err != nil {
-			u.t.Skip("overlay mounts need root: ", err)
-		}
-		u.t.Cleanup(func() { check(u.t, unix.Unmount(j.files, 0)) })
-	} else {
-		x, err := r.treeIndex(u.t.Context(), snap.Tree)
-		check(u.t, err)
-		for i := range x.entries {
-			e := &x.entries[i]
-			var st unix.Stat_t
-			check(u.t, unix.Lstat(filepath.Join(j.files, e.path), &st))
-			e.stat = stat{uint32(st.Ctim.Sec), uint32(st.Ctim.Nsec), uint32(st.Mtim.Sec), uint32(st.Mtim.Nsec), uint32(st.Dev), uint32(st.Ino), st.Uid, st.Gid, uint32(st.Size)}
-		}
-		check(u.t, x.write(w.Dir+"/index", r.hashSize()))
-	}
-	text, err := json.Marshal(rec)
-	check(u.t, err, writeFile(filepath.Join(w.Dir, recordName), string(text)))
-	return j
+	return job{u.t, w.Dir, u.files(w)}
 }
 
 // run is what the job does, as a shell script.

@@ -144,29 +144,29 @@ func writeFrom(path string, in io.Reader) error {
 	return errors.Join(err, f.Close())
 }
 
-// change is what is to be done to one path: from old to new, either of which may be nil.
-type change struct {
+// fileChange is what is to be done to one path: from old to new, either of which may be nil.
+type fileChange struct {
 	path     string
 	old, new *entry
 }
 
 // difference lists what must change to make b of a.
-func difference(a, b *index) []change {
-	var list []change
+func difference(a, b *index) []fileChange {
+	var list []fileChange
 	for i := range a.entries {
 		e := &a.entries[i]
 		switch n := b.find(e.path); {
 		case n == nil:
-			list = append(list, change{e.path, e, nil})
+			list = append(list, fileChange{e.path, e, nil})
 		case n.oid != e.oid || n.mode != e.mode:
-			list = append(list, change{e.path, e, n})
+			list = append(list, fileChange{e.path, e, n})
 		}
 	}
 	for i := range b.entries {
 		if e := &b.entries[i]; a.find(e.path) == nil {
-			list = append(list, change{e.path, nil, e})
+			list = append(list, fileChange{e.path, nil, e})
 		}
 	}
-	slices.SortFunc(list, func(a, b change) int { return strings.Compare(a.path, b.path) })
+	slices.SortFunc(list, func(a, b fileChange) int { return strings.Compare(a.path, b.path) })
 	return list
 }

@@ -119,8 +119,8 @@ func createAt(dir int, name string, perm fs.FileMode) (*os.File, error) {
 // kindOf is the file type of a stat.
 func kindOf(st unix.Stat_t) uint32 { return uint32(st.Mode) & unix.S_IFMT }
 
-// sameFile says whether nothing was written between two looks.
-func sameFile(a, b unix.Stat_t) bool {
+// unmoved says whether nothing was written between two looks.
+func unmoved(a, b unix.Stat_t) bool {
 	return a.Ino == b.Ino && a.Dev == b.Dev && a.Size == b.Size && a.Mode == b.Mode && a.Mtim == b.Mtim && a.Ctim == b.Ctim
 }
 

@@ -1,6 +1,7 @@
 package worktree
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,6 +12,9 @@ import (
 	"strings"
 	"time"
 )
+
+// filteredPrefix begins the name of a saved index that has files whose bytes on disk are not those of their blobs.
+const filteredPrefix = "filtered-"
 
 // saveIndex keeps the user's index in the store, for the git directories of jobs, and returns its name. Of what the index knows of files
 // on disk only whether git takes them for unchanged is kept, for those in clean.
@@ -26,6 +30,9 @@ func (r *Repo) saveIndex(user *index, clean map[string]bool) (string, error) {
 		fmt.Fprintf(sum, "%o %x %d %t %t %t %d %s\x00", e.mode, e.oid, e.stage, e.assume, e.skip, e.intend, e.stat.size, e.path)
 	}
 	name := hex.EncodeToString(sum.Sum(nil)[:16])
+	if len(clean) > 0 {
+		name = filteredPrefix + name
+	}
 	path := filepath.Join(r.cache, "index", name)
 	now := time.Now()
 	if os.Chtimes(path, now, now) == nil { // it is there, and in use
@@ -39,15 +46,12 @@ func (r *Repo) saveIndex(user *index, clean map[string]bool) (string, error) {
 
 // jobIndex is the index a job's git starts from: the user's, with what is known of the files just checked out.
 func (r *Repo) jobIndex(name string, checkout *index) (*index, error) {
-	if name == "" || !filepath.IsLocal(name) {
-		return checkout, nil
-	}
 	saved, data, err := readIndex(filepath.Join(r.cache, "index", name), r.hashSize())
 	if err != nil {
 		return nil, err
 	}
 	if data == nil {
-		return checkout, nil
+		return nil, fmt.Errorf("the saved index %s is gone", name)
 	}
 	for i := range saved.entries {
 		e := &saved.entries[i]
@@ -61,7 +65,7 @@ func (r *Repo) jobIndex(name string, checkout *index) (*index, error) {
 	return saved, nil
 }
 
-// jobGitDir writes the private git directory of a job, but for its index and alternates.
+// jobGitDir writes the private git directory of a job, but for its index.
 func (r *Repo) jobGitDir(ctx context.Context, dir, branch, commit string, live bool) error {
 	head := commit
 	if branch != "" {
@@ -82,6 +86,13 @@ func (r *Repo) jobGitDir(ctx context.Context, dir, branch, commit string, live b
 		return err
 	}
 	if err := r.copyRefs(ctx, dir, branch, commit); err != nil {
+		return err
+	}
+	lines, err := r.jobAlternates()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "objects/info/alternates"), []byte(lines), 0o644); err != nil {
 		return err
 	}
 	copies := map[string]string{"shallow": r.commonDir}
@@ -141,23 +152,36 @@ func (r *Repo) copyRefs(ctx context.Context, dir, branch, commit string) error {
 	return os.WriteFile(path, []byte(commit+"\n"), 0o644)
 }
 
-// lendObjects lets the git directory at dir borrow the user's and berth's objects at the paths where the container
-// sees them, and returns the mounts that put them there. empty is an empty file.
-func (r *Repo) lendObjects(dir, prefix, empty string) ([]Mount, error) {
+// objectMounts show a job the object stores that its git borrows from, in the order of [jobAlternates]. empty is an empty file.
+func (r *Repo) objectMounts(empty string) ([]Mount, error) {
 	stores, err := alternates(filepath.Join(r.bare(), "objects"))
 	if err != nil {
 		return nil, err
 	}
 	var mounts []Mount
-	var lines strings.Builder
 	for i, s := range stores {
-		target := fmt.Sprintf("%s/%d", prefix, i)
-		fmt.Fprintln(&lines, target)
+		target := fmt.Sprintf("%s/%d", r.objectsAt(), i)
 		mounts = append(mounts, Mount{Source: s, Target: target, ReadOnly: true})
 		// Its own list has paths of the host; git in the job would complain of each.
 		if list := filepath.Join(s, "info/alternates"); exists(list) {
 			mounts = append(mounts, Mount{Source: empty, Target: target + "/info/alternates", ReadOnly: true})
 		}
 	}
-	return mounts, os.WriteFile(filepath.Join(dir, "objects/info/alternates"), []byte(lines.String()), 0o644)
+	return mounts, nil
 }
+
+// jobAlternates is the list by which a job's git borrows the user's and berth's objects, at the paths where the container sees them.
+func (r *Repo) jobAlternates() (string, error) {
+	stores, err := alternates(filepath.Join(r.bare(), "objects"))
+	if err != nil {
+		return "", err
+	}
+	var lines strings.Builder
+	for i := range stores {
+		fmt.Fprintf(&lines, "%s/%d\n", r.objectsAt(), i)
+	}
+	return lines.String(), nil
+}
+
+// objectsAt is where jobs see object stores.
+func (r *Repo) objectsAt() string { return cmp.Or(r.store.objectsAt, jobObjects) }

@@ -1,10 +1,13 @@
 package worktree
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
+	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -36,22 +39,107 @@ func (r *Repo) snapshotRef(ctx context.Context, ref string) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
-	own := &index{entries: slices.Clone(entries)}
-	all, subs, err := r.fillGitlinks(ctx, r.root, "", entries)
-	if err != nil || len(subs) == 0 {
-		return snap, err
+	all, subs, err := r.fillGitlinks(ctx, r.root, "", slices.Clone(entries))
+	if err != nil {
+		return Snapshot{}, err
 	}
 	tmp, release, err := r.tempDir()
 	if err != nil {
 		return Snapshot{}, err
 	}
 	defer release()
-	if snap.Tree, err = r.writeTree(ctx, tmp, all); err != nil {
+	if len(subs) > 0 {
+		if snap.Tree, err = r.writeTree(ctx, tmp, all); err != nil {
+			return Snapshot{}, err
+		}
+	}
+	snap.Submodules, snap.Dependencies = subs, dependencies(all)
+	converted, err := r.convert(ctx, tmp, &snap, all)
+	if err != nil {
 		return Snapshot{}, err
 	}
-	snap.Submodules = subs
-	snap.Index, err = r.saveIndex(own, nil)
+	snap.Index, err = r.saveIndex(&index{entries: entries}, converted)
 	return snap, err
+}
+
+// convert makes the snapshot of a ref one of the bytes that git would check out: with line endings, $Id$ and encodings as the attributes and the
+// user's configuration ask for. Most repositories ask for nothing of the kind, on systems whose line ending is git's own. It returns the
+// files whose bytes are not those of their blobs.
+func (r *Repo) convert(ctx context.Context, tmp string, snap *Snapshot, entries []entry) (map[string]bool, error) {
+	some := r.config.get("core.autocrlf") == "true" || r.config.get("core.eol") == "crlf"
+	texts := []string{readSmall(filepath.Join(r.commonDir, "info/attributes"))}
+	for _, e := range entries {
+		if path.Base(e.path) == ".gitattributes" {
+			blob, err := git{gitDir: r.bare()}.run(ctx, "cat-file", "blob", hex.EncodeToString([]byte(e.oid)))
+			if err != nil {
+				return nil, err
+			}
+			texts = append(texts, string(blob))
+		}
+	}
+	for _, t := range texts {
+		for _, w := range []string{"crlf", "ident", "working-tree-encoding"} {
+			some = some || strings.Contains(t, w)
+		}
+	}
+	if !some {
+		return nil, nil
+	}
+	files, work := filepath.Join(tmp, "files"), filepath.Join(tmp, "git")
+	for _, d := range []string{files, work} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	g, err := r.scratch(source{root: files}, work)
+	if err != nil {
+		return nil, err
+	}
+	attributes := filepath.Join(work, "info/attributes")
+	if err := os.WriteFile(attributes, []byte(texts[0]), 0o600); err != nil {
+		return nil, err
+	}
+	as := g
+	for _, k := range []string{"core.autocrlf", "core.eol"} {
+		if v := r.config.get(k); v != "" {
+			as.config = append(as.config, k+"="+v)
+		}
+	}
+	if _, err := as.run(ctx, "read-tree", "--reset", "-u", snap.Tree); err != nil {
+		return nil, err
+	}
+	// From here on the same files are bytes, and nothing is known of them.
+	if err := os.WriteFile(attributes, []byte(rawAttributes), 0o600); err != nil {
+		return nil, err
+	}
+	x, _, err := readIndex(g.index, r.hashSize())
+	if err != nil {
+		return nil, err
+	}
+	for i := range x.entries {
+		x.entries[i].stat = stat{}
+	}
+	if err := x.write(g.index, r.hashSize()); err != nil {
+		return nil, err
+	}
+	out, err := g.run(ctx, "ls-files", "-z", "-m")
+	if err != nil || len(out) == 0 {
+		return nil, err
+	}
+	g.objects, g.stdin = r.written(), bytes.NewReader(out)
+	if _, err := g.run(ctx, "update-index", "-z", "--stdin"); err != nil {
+		return nil, err
+	}
+	tree, err := g.run(ctx, "write-tree", "--missing-ok")
+	if err != nil {
+		return nil, err
+	}
+	snap.Tree = strings.TrimSpace(string(tree))
+	converted := map[string]bool{}
+	for _, p := range splitZ(out) {
+		converted[p] = true
+	}
+	return converted, nil
 }
 
 // fillGitlinks replaces gitlinks by the files of their commits, where the submodule is there and has them.
@@ -64,8 +152,8 @@ func (r *Repo) fillGitlinks(ctx context.Context, root, prefix string, entries []
 			continue
 		}
 		s := Submodule{Path: prefix + e.path}
-		path := filepath.Join(root, e.path)
-		dir := r.moduleDir(filepath.Join(path, ".git"))
+		at := filepath.Join(root, e.path)
+		dir := r.moduleDir(filepath.Join(at, ".git"))
 		if dir == "" {
 			if d := filepath.Join(r.commonDir, "modules", prefix+e.path); exists(filepath.Join(d, "objects")) {
 				dir = d
@@ -83,7 +171,7 @@ func (r *Repo) fillGitlinks(ctx context.Context, root, prefix string, entries []
 			case err != nil:
 				return nil, nil, err
 			default:
-				files, deeper, err := r.fillGitlinks(ctx, path, prefix+e.path+"/", inner)
+				files, deeper, err := r.fillGitlinks(ctx, at, prefix+e.path+"/", inner)
 				if err != nil {
 					return nil, nil, err
 				}

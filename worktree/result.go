@@ -96,29 +96,20 @@ func OpenFiles(dir string) (Files, error) {
 	if err != nil {
 		return Files{}, err
 	}
-	data, err := os.ReadFile(filepath.Join(dir, recordName))
+	rec, err := readRecord(dir)
 	if err != nil {
-		return Files{}, err
-	}
-	var rec struct {
-		Form   string   `json:"form"`
-		Commit string   `json:"commit"`
-		Layers []string `json:"layers"`
-		From   int      `json:"from"`
-	}
-	if err := json.Unmarshal(data, &rec); err != nil {
-		return Files{}, fmt.Errorf("%s: %w", filepath.Join(dir, recordName), err)
+		return Files{}, fmt.Errorf("read the workspace's record: %w", err)
 	}
 	f := Files{Form: rec.Form, commit: rec.Commit, gitPath: ".git"}
 	switch rec.Form {
 	case Plain:
-		f.Stack, f.changed, f.index = overlay.Stack{filepath.Join(dir, treeName)}, 1, filepath.Join(dir, "index")
+		f.Stack, f.changed, f.index = overlay.Stack{filepath.Join(dir, treeName)}, 1, filepath.Join(dir, indexName)
 	case Live:
 		f.git, f.gitPath = overlay.Stack{filepath.Join(dir, gitName)}, "."
 		return f, nil
-	default: // the overlay form
-		f.Stack = append(overlay.Stack{filepath.Join(dir, "upper")}, rec.Layers...)
-		f.changed = min(1+rec.From, len(f.Stack))
+	case Overlay:
+		f.Stack = append(overlay.Stack{filepath.Join(dir, upperName)}, rec.Layers...)
+		f.changed = 1 + rec.From
 	}
 	f.git = f.Stack
 	return f, nil

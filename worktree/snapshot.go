@@ -21,7 +21,10 @@ type Snapshot struct {
 	Tree       string      `json:"tree"`                 // object id in berth's bare repository, submodules' files included
 	Dirty      bool        `json:"dirty,omitempty"`      // git status would name something
 	Submodules []Submodule `json:"submodules,omitempty"` // sorted by path
-	Index      string      `json:"index,omitempty"`      // name of the saved index that the job's git starts from; "" for the tree's
+	Index      string      `json:"index,omitempty"`      // name of the saved index that the job's git starts from
+
+	// Where the working tree may have installed what the snapshot's lock files name; sorted by path.
+	Dependencies []Dependencies `json:"dependencies,omitempty"`
 }
 
 // Submodule is a submodule of a snapshot; its files are part of the snapshot's tree.
@@ -129,7 +132,7 @@ func (r *Repo) snapshotTree(ctx context.Context) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, err
 	}
-	snap := Snapshot{Branch: branch, Commit: commit, Submodules: found.submodules}
+	snap := Snapshot{Branch: branch, Commit: commit, Submodules: found.submodules, Dependencies: dependencies(found.actual)}
 	if snap.Tree, err = r.writeTree(ctx, tmp, found.actual); err != nil {
 		return Snapshot{}, err
 	}

@@ -14,10 +14,13 @@ import (
 )
 
 // Store is berth's own storage of file states: below one directory, one bare repository for each
-// repository of the user's. Its methods may be called at once from several goroutines and processes.
+// repository of the user's. Its methods may be called at once from several goroutines and processes. [Store.Close] lets go of what is in use.
 type Store struct {
 	dir      string
 	reserved []string
+	holds    holds
+
+	objectsAt string // instead of jobObjects, for tests that have no container
 }
 
 // Option changes how a [Store] is made.
@@ -41,6 +44,7 @@ func NewStore(dir string, opts ...Option) *Store {
 
 // Repo is one working tree of a user's repository. It holds nothing that needs closing.
 type Repo struct {
+	store     *Store
 	root      string // working tree
 	gitDir    string // the user's, of this working tree
 	commonDir string // the user's, of all working trees
@@ -94,7 +98,7 @@ func (s *Store) Open(ctx context.Context, dir string) (*Repo, error) {
 	if len(lines) != 5 {
 		return nil, &RefusedRootError{Root: real, Why: "has a line break in its path"}
 	}
-	r := &Repo{format: lines[1]}
+	r := &Repo{store: s, format: lines[1]}
 	for i, p := range []*string{&r.gitDir, &r.commonDir, &r.root} {
 		if *p, err = filepath.EvalSymlinks(lines[i+2]); err != nil {
 			return nil, fmt.Errorf("open repository: %w", err)
@@ -193,7 +197,7 @@ func (r *Repo) bare() string { return filepath.Join(r.cache, "git") }
 func (r *Repo) written() string { return filepath.Join(r.cache, "git-objects") }
 
 // lock keeps other processes out of what git does not guard itself: making the bare repository, changing its
-// alternates, registering worktrees, and handing out temporary directories while GC looks for dead ones.
+// alternates, and handing out temporary directories while GC looks for dead ones.
 func (r *Repo) lock() (func(), error) {
 	if err := os.MkdirAll(r.cache, 0o700); err != nil {
 		return nil, err
@@ -286,9 +290,9 @@ const (
 	keepStray = time.Hour           // no git command of ours takes that long
 )
 
-// GC removes what dead processes left in the store: registrations of worktrees whose workspaces are gone,
-// temporary directories, stray lock files and half-written objects, and saved indexes too old for any record.
-// It never touches what a workspace that exists uses. It goes on after an error and joins them.
+// GC removes what dead processes left in the store: half-made layers, temporary directories, stray lock files and half-written
+// objects; and what is too old for any record: saved indexes, and objects that snapshots and results wrote. It never touches
+// what a workspace that exists uses. It goes on after an error and joins them.
 func (s *Store) GC(ctx context.Context) (GCReport, error) {
 	var report GCReport
 	var errs []error
@@ -315,7 +319,7 @@ func (s *Store) GC(ctx context.Context) (GCReport, error) {
 			errs = append(errs, ctx.Err())
 			break
 		}
-		if err := collect(cache, remove); err != nil {
+		if err := collect(ctx, cache, remove); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -325,18 +329,23 @@ func (s *Store) GC(ctx context.Context) (GCReport, error) {
 	return report, nil
 }
 
-// collect finds the rubbish of one repository. It does not use `git worktree prune`, for which a worktree is dead when
-// its .git is missing: a running job may have deleted that.
-func collect(cache string, remove func(path string)) error {
+// collect finds the rubbish of one repository.
+func collect(ctx context.Context, cache string, remove func(path string)) error {
 	unlock, _, err := lock(filepath.Join(cache, "lock"), false)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	bare := filepath.Join(cache, "git")
-	for admin, tree := range registered(bare) {
-		if !exists(filepath.Dir(tree)) {
-			remove(admin)
+	made, _ := filepath.Glob(filepath.Join(globQuoter.Replace(cache), layersName, "*", "lock"))
+	for _, l := range made {
+		dir := filepath.Dir(l)
+		if exists(filepath.Join(dir, layerInfoName)) {
+			continue
+		}
+		if ok, err := removeLayer(ctx, dir); err != nil {
+			return err
+		} else if ok {
+			remove(dir)
 		}
 	}
 	temps, _ := filepath.Glob(filepath.Join(cache, "tmp", "*"))
@@ -348,8 +357,9 @@ func collect(cache string, remove func(path string)) error {
 		}
 	}
 	for pattern, age := range map[string]time.Duration{
-		"git-new-*": keepStray, "git/*.lock": keepStray, "git/worktrees/*/*.lock": keepStray, "git-objects/??/tmp_obj_*": keepStray,
-		"git-objects/pack/tmp_*": keepStray, "git-objects/tmp_objdir-*": keepStray, "index/*": keepIndex, "index/.tmp-*": keepStray,
+		"git-new-*": keepStray, "git/*.lock": keepStray, "git-objects/??/tmp_obj_*": keepStray,
+		"git-objects/pack/tmp_*": keepStray, "git-objects/tmp_objdir-*": keepStray,
+		"git-objects/??/*": keepIndex, "git-objects/pack/pack-*": keepIndex, "index/*": keepIndex, "index/.tmp-*": keepStray,
 	} {
 		found, _ := filepath.Glob(filepath.Join(cache, pattern))
 		for _, f := range found {
@@ -359,17 +369,4 @@ func collect(cache string, remove func(path string)) error {
 		}
 	}
 	return nil
-}
-
-// registered maps the worktree entries of a bare repository to their working trees.
-func registered(bare string) map[string]string {
-	out := map[string]string{}
-	admins, _ := os.ReadDir(filepath.Join(bare, "worktrees"))
-	for _, e := range admins {
-		a := filepath.Join(bare, "worktrees", e.Name())
-		if g := strings.TrimSpace(readSmall(filepath.Join(a, "gitdir"))); g != "" {
-			out[a] = filepath.Dir(g)
-		}
-	}
-	return out
 }

@@ -8,53 +8,127 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 )
 
 // Workspace is the files one job sees. The directory Dir and all in it belong to it; [RemoveWorkspace] removes them.
 type Workspace struct {
-	Form   string  `json:"form"` // [Plain] or [Live]
-	Root   string  `json:"root"` // path of the files in the container: the repository's own path on the host
-	Dir    string  `json:"dir"`
-	Mounts []Mount `json:"mounts"`
+	Form    string  // [Overlay], [Plain] or [Live]
+	Root    string  // path of the files in the container: the repository's own path on the host
+	Dir     string  // absolute
+	Overlay string  // options of the overlay file system to mount at Root; "" in other forms
+	Mounts  []Mount // what else to mount
 }
 
 // The forms of a workspace.
 const (
-	Plain = "plain" // a worktree of the job's own
-	Live  = "live"  // the user's own files
+	Overlay = "overlay" // shared layers under one of the job's own
+	Plain   = "plain"   // a checkout of the job's own
+	Live    = "live"    // the user's own files
 )
 
 // Mount is a bind mount in the job's container. Mounts are listed parents before children.
 type Mount struct {
-	Source   string `json:"source"` // absolute path on the host
-	Target   string `json:"target"` // absolute path in the container
-	ReadOnly bool   `json:"read_only,omitempty"`
+	Source   string // absolute path on the host
+	Target   string // absolute path in the container
+	ReadOnly bool
 }
 
-// Paths in the container.
-const (
-	jobGit     = "/berth/git"
-	jobObjects = "/berth/objects"
-)
+// jobObjects is where jobs see the object stores that their git borrows from.
+const jobObjects = "/berth/objects"
 
 // Names in a workspace's directory. No job sees the directory itself.
 const (
 	recordName = "workspace.json"
-	treeName   = "tree"
-	gitName    = "git"
+	emptyName  = "empty" // an empty file
+	treeName   = "tree"  // plain: the files, .git among them
+	upperName  = "upper" // overlay: what the job writes
+	workName   = "work"  // overlay: the kernel's own
+	gitName    = "git"   // overlay: the layer with the job's .git as it begins; live: the job's .git
 )
 
-// record is what a later process must know to remove a workspace.
+// record is what a later process must know of a workspace.
 type record struct {
-	Form string `json:"form"`
-	Bare string `json:"bare,omitempty"` // the repository that the worktree is registered in
+	Form   string   `json:"form"`
+	Tree   string   `json:"tree,omitempty"`   // of the snapshot
+	Commit string   `json:"commit,omitempty"` // that HEAD began with
+	Layers []string `json:"layers,omitempty"` // overlay: under the job's own, uppermost first
+	From   int      `json:"from,omitempty"`   // so many of the uppermost layers were written by jobs before
+	Links  string   `json:"links,omitempty"`  // directory of short names for the layers
 }
 
-// start makes a workspace's directory and its record. undo removes all again.
-func start(dir string, rec record) (abs string, undo func(), err error) {
+// WorkspaceSpec is what a workspace is made of.
+type WorkspaceSpec struct {
+	Dir      string // must not exist; it is made with mode 0700, its parents too
+	Form     string // Overlay or Plain
+	Snapshot Snapshot
+	Extras   []string // layers of further files, under those of the snapshot, uppermost first
+	From     string   // the workspace of an ended job to go on with, instead of from the snapshot
+	WorkDir  string   // the directory the job begins in, made when it can be and is not there; relative to the root
+	Bottom   bool     // what the job writes will be a layer under others: it may not rename directories of lower layers
+}
+
+// FromError says that a job cannot go on from a workspace. Why completes "its files …".
+type FromError struct{ Why string }
+
+func (e *FromError) Error() string { return "its files " + e.Why }
+
+// NewWorkspace makes a workspace of its own for a job. On error nothing is left. What it uses of the store's layers stays there until
+// the store is closed.
+//
+// Errors: [*FromError], [*LayersError], [*GitError].
+func (r *Repo) NewWorkspace(ctx context.Context, spec WorkspaceSpec) (*Workspace, error) {
+	w, err := r.newWorkspace(ctx, spec)
+	if err != nil {
+		return nil, fmt.Errorf("make workspace: %w", err)
+	}
+	return w, nil
+}
+
+func (r *Repo) newWorkspace(ctx context.Context, spec WorkspaceSpec) (_ *Workspace, err error) {
+	if err := r.prepare(filepath.Join(r.commonDir, "objects")); err != nil {
+		return nil, err
+	}
+	dir, undo, err := begin(spec.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			undo()
+		}
+	}()
+	w := &Workspace{Form: spec.Form, Root: r.root, Dir: dir}
+	rec := record{Form: spec.Form, Tree: spec.Snapshot.Tree, Commit: spec.Snapshot.Commit}
+	switch {
+	case spec.Form == Overlay && spec.From != "":
+		err = r.overlayFrom(spec, &rec)
+	case spec.Form == Overlay:
+		err = r.overlayLayers(ctx, spec, w, &rec)
+	case spec.From != "":
+		err = r.plainFrom(ctx, spec, w)
+	default:
+		err = r.plain(ctx, spec, w)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if w.Form == Overlay {
+		if err := r.writable(w, &rec, spec.Bottom); err != nil {
+			return nil, err
+		}
+	}
+	objects, err := r.objectMounts(filepath.Join(dir, emptyName))
+	if err != nil {
+		return nil, err
+	}
+	w.Mounts = append(w.Mounts, objects...)
+	return w, writeRecord(dir, rec)
+}
+
+// begin makes a workspace's directory. undo removes all again.
+func begin(dir string) (abs string, undo func(), err error) {
 	if abs, err = resolve(dir); err != nil {
 		return "", nil, err
 	}
@@ -69,241 +143,137 @@ func start(dir string, rec record) (abs string, undo func(), err error) {
 		defer cancel()
 		_ = RemoveWorkspace(ctx, abs) // what it could not remove, a later sweep does
 	}
-	text, err := json.Marshal(rec)
-	if err == nil {
-		err = writeFile(filepath.Join(abs, recordName), string(text))
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(abs, "empty"), nil, 0o444)
-	}
-	if err != nil {
+	if err := os.WriteFile(filepath.Join(abs, emptyName), nil, 0o444); err != nil {
 		undo()
 		return "", nil, err
 	}
 	return abs, undo, nil
 }
 
-// NewWorkspace makes a workspace of its own for a job from a snapshot of this repository, in the plain form.
-// dir must not exist; it is created with mode 0700, its parents too. On error nothing is left.
-func (r *Repo) NewWorkspace(ctx context.Context, snap Snapshot, dir string) (*Workspace, error) {
-	w, err := r.newWorkspace(ctx, snap, dir, jobGit, jobObjects)
+func writeRecord(dir string, rec record) error {
+	text, err := json.Marshal(rec)
 	if err != nil {
-		return nil, fmt.Errorf("make workspace: %w", err)
+		return err
 	}
-	return w, nil
+	return writeFile(filepath.Join(dir, recordName), string(text))
 }
 
-// newWorkspace has the container's paths as parameters, for tests that have no container.
-func (r *Repo) newWorkspace(ctx context.Context, snap Snapshot, dir, gitAt, objectsAt string) (_ *Workspace, err error) {
-	if err := r.prepare(filepath.Join(r.commonDir, "objects")); err != nil {
-		return nil, err
+// readRecord reads the record of a workspace. A workspace without one was never finished.
+func readRecord(dir string) (record, error) {
+	var rec record
+	data, err := os.ReadFile(filepath.Join(dir, recordName))
+	if err == nil {
+		err = json.Unmarshal(data, &rec)
 	}
-	dir, undo, err := start(dir, record{Form: Plain, Bare: r.bare()})
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			undo()
-		}
-	}()
-	tree, private := filepath.Join(dir, treeName), filepath.Join(dir, gitName)
-	registered := make(chan error, 1)
-	go func() { registered <- r.register(ctx, snap, tree) }()
-	err = r.jobGitDir(ctx, private, snap.Branch, snap.Commit, false)
-	if err := errors.Join(<-registered, err); err != nil {
-		return nil, err
-	}
-	if err := r.checkout(ctx, snap, tree, private); err != nil {
-		return nil, err
-	}
-	mounts, err := r.lendObjects(private, objectsAt, filepath.Join(dir, "empty"))
-	if err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(filepath.Join(tree, ".git"), []byte("gitdir: "+gitAt+"\n"), 0o644); err != nil {
-		return nil, err
-	}
-	mounts = append([]Mount{{Source: tree, Target: r.root}, {Source: private, Target: gitAt}}, mounts...)
-	return &Workspace{Form: Plain, Root: r.root, Dir: dir, Mounts: mounts}, nil
+	return rec, err
 }
 
-// register makes the snapshot a worktree of berth's bare repository, so that its objects are in use as git sees it.
-func (r *Repo) register(ctx context.Context, snap Snapshot, tree string) error {
-	g := git{gitDir: r.bare()}
-	out, err := g.run(ctx, "commit-tree", "-m", "snapshot", snap.Tree)
+// overlayLayers finds the layers of a snapshot and makes the one with the job's git directory.
+func (r *Repo) overlayLayers(ctx context.Context, spec WorkspaceSpec, w *Workspace, rec *record) error {
+	s, err := r.state(ctx, spec.Snapshot.Tree, spec.Extras)
 	if err != nil {
 		return err
 	}
-	unlock, err := r.lock()
+	own := filepath.Join(w.Dir, gitName)
+	private := filepath.Join(own, ".git")
+	if err := r.jobGitDir(ctx, private, spec.Snapshot.Branch, spec.Snapshot.Commit, false); err != nil {
+		return err
+	}
+	index, err := r.preparedIndex(spec.Snapshot, s)
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	_, err = g.run(ctx, "worktree", "add", "--quiet", "--detach", "--no-checkout", tree, strings.TrimSpace(string(out)))
-	return err
-}
-
-// checkout writes the files of a snapshot and the index of the job's git.
-func (r *Repo) checkout(ctx context.Context, snap Snapshot, tree, private string) error {
-	attributes := filepath.Join(private, "info/attributes")
-	users, err := os.ReadFile(attributes)
-	if err != nil {
+	if err := linkOrCopy(index, filepath.Join(private, indexName)); err != nil {
 		return err
 	}
-	if snap.Ref == "" {
-		if err := os.WriteFile(attributes, []byte(rawAttributes), 0o644); err != nil {
-			return err
-		}
-	}
-	g := git{
-		dir: tree, gitDir: private, workTree: tree, index: filepath.Join(private, "index"),
-		objects: filepath.Join(r.bare(), "objects"),
-		config:  []string{fmt.Sprintf("checkout.workers=%d", min(runtime.NumCPU(), 8)), "core.fileMode=true"},
-	}
-	if _, err := g.run(ctx, "read-tree", "--reset", "-u", snap.Tree); err != nil {
-		return err
-	}
-	if err := os.WriteFile(attributes, users, 0o644); err != nil {
-		return err
-	}
-	if snap.Index == "" {
-		return nil
-	}
-	x, _, err := readIndex(g.index, r.hashSize())
-	if err != nil {
-		return err
-	}
-	if err := r.makeGitlinks(snap, tree); err != nil {
-		return err
-	}
-	if x, err = r.jobIndex(snap.Index, x); err != nil {
-		return err
-	}
-	return x.write(g.index, r.hashSize())
-}
-
-// makeGitlinks makes the directories of submodules that have no files, as git does.
-func (r *Repo) makeGitlinks(snap Snapshot, tree string) error {
-	for _, s := range snap.Submodules {
-		path := filepath.Join(tree, s.Path)
-		if real, err := resolve(path); err != nil || real != path {
-			continue // below a symbolic link: the user has put something else there
-		}
-		if s.Commit == "" && snap.Ref == "" && !exists(filepath.Join(r.root, s.Path)) {
-			continue
-		}
-		if err := os.MkdirAll(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	rec.Layers = append(append([]string{own}, s.layers...), spec.Extras...)
+	for _, d := range append(r.emptySubmodules(spec.Snapshot), spec.WorkDir) {
+		if err := makeDirIn(own, rec.Layers, d); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Live makes a workspace of the user's own working tree, so that a job sees the user's changes and makes its
-// own in the user's files. .git is covered by a private one kept in dir, which must not exist. On error nothing is left.
-func (r *Repo) Live(ctx context.Context, dir string) (*Workspace, error) {
-	w, err := r.live(ctx, dir)
-	if err != nil {
-		return nil, fmt.Errorf("make live workspace: %w", err)
-	}
-	return w, nil
-}
-
-func (r *Repo) live(ctx context.Context, dir string) (_ *Workspace, err error) {
-	if err := r.prepare(filepath.Join(r.commonDir, "objects")); err != nil {
-		return nil, err
-	}
-	dir, undo, err := start(dir, record{Form: Live})
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			undo()
-		}
-	}()
-	branch, commit, _, err := r.head(ctx)
-	if err != nil {
-		return nil, err
-	}
-	private, empty := filepath.Join(dir, gitName), filepath.Join(dir, "empty")
-	if err := r.jobGitDir(ctx, private, branch, commit, true); err != nil {
-		return nil, err
-	}
-	tmp, release, err := r.tempDir()
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	g, err := r.scratch(source{root: r.root}, tmp)
-	if err != nil {
-		return nil, err
-	}
-	x, err := r.userIndex(ctx, r.gitDir, g)
-	if err != nil {
-		return nil, err
-	}
-	if err := x.write(filepath.Join(private, "index"), r.hashSize()); err != nil {
-		return nil, err
-	}
-	objects, err := r.lendObjects(private, jobObjects, empty)
-	if err != nil {
-		return nil, err
-	}
-	mounts := []Mount{{Source: r.root, Target: r.root}}
-	dotGit := filepath.Join(r.root, ".git")
-	info, err := os.Lstat(dotGit)
+// overlayFrom stacks on what an ended job has written.
+func (r *Repo) overlayFrom(spec WorkspaceSpec, rec *record) error {
+	from, err := readRecord(spec.From)
 	switch {
-	case err == nil && info.IsDir():
-		mounts = append(mounts, Mount{Source: private, Target: dotGit})
-	case err == nil && info.Mode().IsRegular():
-		file := filepath.Join(dir, "gitfile")
-		if err := os.WriteFile(file, []byte("gitdir: "+jobGit+"\n"), 0o644); err != nil {
-			return nil, err
+	case err != nil:
+		return &FromError{Why: "were never made, or are gone"}
+	case from.Form != Overlay:
+		return &FromError{Why: "are in another form (" + from.Form + ")"}
+	}
+	rec.Layers = append([]string{filepath.Join(spec.From, upperName)}, from.Layers...)
+	rec.From = from.From + 1
+	return nil
+}
+
+// writable adds the job's own layer and puts the mount together.
+func (r *Repo) writable(w *Workspace, rec *record, bottom bool) error {
+	upper, work := filepath.Join(w.Dir, upperName), filepath.Join(w.Dir, workName)
+	for _, d := range []string{upper, work} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			return err
 		}
-		mounts = append(mounts, Mount{Source: file, Target: dotGit, ReadOnly: true}, Mount{Source: private, Target: jobGit})
-	default:
-		return nil, fmt.Errorf("%s is neither a directory nor a file, so it cannot be hidden from a job", dotGit)
 	}
-	if !inside(r.commonDir, dotGit) && inside(r.commonDir, r.root) {
-		return nil, fmt.Errorf("the git directory %s lies in the working tree and cannot be hidden from a job", r.commonDir)
+	if info, err := os.Stat(r.root); err == nil { // the top looks like the user's own
+		if err := os.Chmod(upper, info.Mode().Perm()|0o700); err != nil {
+			return err
+		}
 	}
-	return &Workspace{Form: Live, Root: r.root, Dir: dir, Mounts: append(mounts, objects...)}, nil
+	redirect := "on" // else the rename of a directory fails, as in git mv
+	if bottom {
+		redirect = "off"
+	}
+	options, links, err := overlayOptions(rec.Layers, upper, work, redirect)
+	w.Overlay, rec.Links = options, links
+	return err
 }
 
-// CheckLive tells whether a directory may be shown to jobs as it is. The error is a [*RefusedRootError] when it is /,
-// holds $HOME, or has to do with berth's own files.
-func (s *Store) CheckLive(checkout string) error {
-	root, err := realPath(checkout)
-	if err != nil {
-		return fmt.Errorf("look at %s: %w", checkout, err)
+// makeDirIn makes a directory in the layer own, if in the layers, of which own is one, there is nothing else at its path or above it.
+func makeDirIn(own string, layers []string, dir string) error {
+	if dir == "" || dir == "." {
+		return nil
 	}
-	return refuse(root, s.reserved)
+	at := ""
+	for part := range strings.SplitSeq(filepath.ToSlash(dir), "/") {
+		at = filepath.Join(at, part)
+		for _, l := range layers {
+			info, err := os.Lstat(filepath.Join(l, at))
+			if err != nil {
+				continue
+			}
+			if !info.IsDir() && info.Mode()&fs.ModeCharDevice == 0 {
+				return nil // the snapshot has something else there
+			}
+			break
+		}
+	}
+	return os.MkdirAll(filepath.Join(own, dir), 0o755)
 }
 
-// LiveDir makes a live workspace of a directory that is no repository: it is mounted, nothing else.
-// Use [Store.Open] first where there may be a repository: it hides .git. Errors as of [Store.CheckLive].
-func (s *Store) LiveDir(checkout, dir string) (*Workspace, error) {
-	root, err := realPath(checkout)
-	if err != nil {
-		return nil, fmt.Errorf("make live workspace: %w", err)
+// emptySubmodules are the directories of submodules that have no files, which git makes all the same.
+func (r *Repo) emptySubmodules(snap Snapshot) []string {
+	var dirs []string
+	for _, s := range snap.Submodules {
+		path := filepath.Join(r.root, s.Path)
+		real, err := resolve(path)
+		switch {
+		case err != nil || real != path: // below a symbolic link: the user has put something else there
+		case s.Commit == "" && snap.Ref == "" && !exists(path):
+		default:
+			dirs = append(dirs, s.Path)
+		}
 	}
-	if err := refuse(root, append([]string{dir}, s.reserved...)); err != nil {
-		return nil, err
-	}
-	dir, _, err = start(dir, record{Form: Live})
-	if err != nil {
-		return nil, fmt.Errorf("make live workspace: %w", err)
-	}
-	return &Workspace{Form: Live, Root: root, Dir: dir, Mounts: []Mount{{Source: root, Target: root}}}, nil
+	return dirs
 }
 
-// realPath is where a path leads.
-func realPath(path string) (string, error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return "", err
+// linkOrCopy makes to the same file as from, or a copy where that cannot be.
+func linkOrCopy(from, to string) error {
+	err := os.Link(from, to)
+	if err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return filepath.EvalSymlinks(abs)
+	return copyFile(from, to, 0o644)
 }

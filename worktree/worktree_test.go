@@ -171,10 +171,10 @@ func TestRoundTrip(t *testing.T) {
 			before := fingerprint(t, filepath.Join(u.root, ".git"))
 			r := u.open()
 			snap, w := u.work(r, "")
-			sameTree(t, tree(t, filepath.Join(w.Dir, treeName)), want)
+			sameTree(t, tree(t, u.files(w)), want)
 			after := fingerprint(t, filepath.Join(u.root, ".git"))
 			sameTree(t, after, before)
-			inside := gitIn(t, filepath.Join(w.Dir, treeName), "-c", "status.relativePaths=false", "status", "--porcelain", "-z", "--branch")
+			inside := gitIn(t, u.files(w), "-c", "status.relativePaths=false", "status", "--porcelain", "-z", "--branch")
 			outside := u.git("status", "--porcelain", "-z", "--branch")
 			if name == "nested repositories" {
 				outside = strings.ReplaceAll(strings.ReplaceAll(outside, "?? nested/\x00", ""), "?? deep/\x00", "")
@@ -186,8 +186,9 @@ func TestRoundTrip(t *testing.T) {
 			if clean := lines == 1; name != "flags" && clean == snap.Dirty {
 				t.Errorf("dirty is %t, git status says %q", snap.Dirty, outside)
 			}
+			u.unmount(w)
 			must(t, RemoveWorkspace(t.Context(), w.Dir))
-			if len(registered(r.bare())) != 0 || exists(w.Dir) {
+			if exists(w.Dir) {
 				t.Error("the workspace is still there")
 			}
 		})
@@ -202,7 +203,7 @@ func TestGitInJob(t *testing.T) {
 	u.git("remote", "add", "origin", "https://me:s3cret@example.org/x.git")
 	u.write("dir/a", "2")
 	_, w := u.work(u.open(), "")
-	in := filepath.Join(w.Dir, treeName, "dir")
+	in := filepath.Join(u.files(w), "dir")
 	if got := strings.TrimSpace(gitIn(t, in, "describe", "--dirty")); got != "v1-dirty" {
 		t.Errorf("describe: %q", got)
 	}
@@ -249,7 +250,7 @@ func TestSubmodules(t *testing.T) {
 	before := fingerprint(t, filepath.Join(u.root, ".git"))
 	r := u.open()
 	snap, w := u.work(r, "")
-	sameTree(t, tree(t, filepath.Join(w.Dir, treeName)), want)
+	sameTree(t, tree(t, u.files(w)), want)
 	var names []string
 	for _, s := range snap.Submodules {
 		names = append(names, fmt.Sprintf("%s %t %t", s.Path, s.Commit != "", s.Dirty))
@@ -257,11 +258,11 @@ func TestSubmodules(t *testing.T) {
 	if want := []string{"absent false false", "libs/lib true true", "libs/lib/inner true true"}; !slices.Equal(names, want) {
 		t.Errorf("submodules %q, want %q", names, want)
 	}
-	if got := gitIn(t, filepath.Join(w.Dir, treeName), "status", "--porcelain"); got != "" {
+	if got := gitIn(t, u.files(w), "status", "--porcelain"); got != "" {
 		t.Errorf("git status: %q", got)
 	}
 	_, w = u.work(r, "HEAD")
-	got := tree(t, filepath.Join(w.Dir, treeName))
+	got := tree(t, u.files(w))
 	delete(got, "absent/file")
 	delete(got, "absent/.gitignore")
 	sameTree(t, got, committed)
@@ -294,8 +295,8 @@ func TestRefs(t *testing.T) {
 	if snap.Branch != "feature/login" || snap.Dirty {
 		t.Errorf("snapshot %+v", snap)
 	}
-	sameTree(t, tree(t, filepath.Join(w.Dir, treeName)), map[string]string{"a": `false "1"`})
-	if got := gitIn(t, filepath.Join(w.Dir, treeName), "status", "--porcelain", "--branch"); got != "## feature/login\n" {
+	sameTree(t, tree(t, u.files(w)), map[string]string{"a": `false "1"`})
+	if got := gitIn(t, u.files(w), "status", "--porcelain", "--branch"); got != "## feature/login\n" {
 		t.Errorf("status %q", got)
 	}
 	for _, ref := range []string{"feature/logn", "--help", "a b", "x\ny", "HEAD:a", "", "main..HEAD"} {
@@ -376,20 +377,21 @@ func TestConcurrent(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			w, err := r.NewWorkspace(t.Context(), snap, filepath.Join(base, fmt.Sprint(i)))
+			w, err := u.make(r, WorkspaceSpec{Dir: filepath.Join(base, fmt.Sprint(i), "ws"), Snapshot: snap})
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			sameTree(t, tree(t, filepath.Join(w.Dir, treeName)), want)
+			sameTree(t, tree(t, u.files(w)), want)
+			u.unmount(w)
 			if err := RemoveWorkspace(t.Context(), w.Dir); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
-	if left := registered(u.open().bare()); len(left) != 0 {
-		t.Errorf("left: %v", left)
+	if made := layers(u.open().cache, basePrefix); form == Overlay && len(made) != 1 {
+		t.Errorf("%d bases were made", len(made))
 	}
 }
 
@@ -400,12 +402,13 @@ func TestRemove(t *testing.T) {
 	_, w := u.work(r, "")
 	outside := filepath.Join(t.TempDir(), "outside")
 	must(t, os.Mkdir(outside, 0o500))
-	in := filepath.Join(w.Dir, treeName)
+	in := u.files(w)
 	must(t, os.MkdirAll(filepath.Join(in, "ro/deeper"), 0o755))
 	must(t, os.WriteFile(filepath.Join(in, "ro/deeper/f"), nil, 0o400))
 	must(t, os.Symlink(outside, filepath.Join(in, "ro/link")))
 	must(t, os.Chmod(filepath.Join(in, "ro/deeper"), 0))
 	must(t, os.Chmod(filepath.Join(in, "ro"), 0o500))
+	u.unmount(w)
 	for range 2 {
 		must(t, RemoveWorkspace(t.Context(), w.Dir))
 	}
@@ -419,10 +422,15 @@ func TestRemove(t *testing.T) {
 	half := filepath.Join(t.TempDir(), "half")
 	must(t, os.MkdirAll(filepath.Join(half, treeName), 0o700))
 	must(t, RemoveWorkspace(t.Context(), half))
-	_, w = u.work(r, "")
-	must(t, os.RemoveAll(w.Dir))
-	_, alive := u.work(r, "")
-	must(t, os.Remove(filepath.Join(alive.Dir, treeName, ".git")))
+	alive := filepath.Join(r.CacheDir(), layersName, "base-alive")
+	half = filepath.Join(r.CacheDir(), layersName, "base-half")
+	for _, d := range []string{alive, half} {
+		must(t, os.MkdirAll(filepath.Join(d, layerTree), 0o700))
+		must(t, os.WriteFile(filepath.Join(d, "lock"), nil, 0o600))
+	}
+	unlock, _, err := lock(filepath.Join(alive, "lock"), false)
+	must(t, err)
+	defer unlock()
 	dead := filepath.Join(r.CacheDir(), "tmp", "dead")
 	must(t, os.Mkdir(dead, 0o700))
 	stray := filepath.Join(r.bare(), "HEAD.lock")
@@ -430,8 +438,8 @@ func TestRemove(t *testing.T) {
 	must(t, os.Chtimes(stray, time.Time{}, time.Now().Add(-2*keepStray)))
 	report, err := NewStore(filepath.Dir(r.CacheDir())).GC(t.Context())
 	must(t, err)
-	if len(report.Removed) != 3 || len(registered(r.bare())) != 1 || exists(stray) || exists(dead) {
-		t.Errorf("removed %q, registered %v", report.Removed, registered(r.bare()))
+	if len(report.Removed) != 3 || !exists(alive) || exists(half) || exists(stray) || exists(dead) {
+		t.Errorf("removed %q", report.Removed)
 	}
 }
 
@@ -497,7 +505,7 @@ func TestRandomTrees(t *testing.T) {
 			u.commit()
 		}
 		_, w := u.work(r, "")
-		sameTree(t, tree(t, filepath.Join(w.Dir, treeName)), tree(t, u.root))
+		sameTree(t, tree(t, u.files(w)), tree(t, u.root))
 		if t.Failed() {
 			t.Fatal(u.git("status", "--porcelain"))
 		}
@@ -523,7 +531,7 @@ func BenchmarkSnapshotAndWorkspace(b *testing.B) {
 	b.Run("NewWorkspace", func(b *testing.B) {
 		base := b.TempDir()
 		for i := 0; b.Loop(); i++ {
-			_, err := r.NewWorkspace(b.Context(), snap, filepath.Join(base, fmt.Sprint(i)))
+			_, err := r.NewWorkspace(b.Context(), WorkspaceSpec{Dir: filepath.Join(base, fmt.Sprint(i)), Form: Plain, Snapshot: snap})
 			must(b, err)
 		}
 	})

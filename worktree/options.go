@@ -1,0 +1,59 @@
+package worktree
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// maxOptions is how long the options of a mount may be: the kernel takes one page, which is 4096 bytes at the least, with
+// a zero at the end. Longer ones it cuts, and then misses some layer.
+const maxOptions = 4095
+
+// LayersError says that there are more layers than one mount can have.
+type LayersError struct{ Layers int }
+
+func (e *LayersError) Error() string {
+	return fmt.Sprintf("%d layers of files are more than one mount can have", e.Layers)
+}
+
+// overlayOptions are the options that mount an overlay file system of layers. Where they would be too long, or a path has a character that means something
+// in them, the layers get short names: symbolic links in the directory links, which the caller removes with the workspace.
+func overlayOptions(layers []string, upper, work, redirect string) (options, links string, err error) {
+	format := func(layers []string, upper, work string) string {
+		return "lowerdir=" + strings.Join(layers, ":") + ",upperdir=" + upper + ",workdir=" + work + ",redirect_dir=" + redirect
+	}
+	options = format(layers, upper, work)
+	if len(options) <= maxOptions && !strings.ContainsAny(strings.Join(layers, "")+upper+work, `\,:`) {
+		return options, "", nil
+	}
+	tmp := os.TempDir()
+	if strings.ContainsAny(tmp, `\,:`) || !filepath.IsAbs(tmp) {
+		tmp = "/tmp"
+	}
+	if links, err = os.MkdirTemp(tmp, "berth"); err != nil {
+		return "", "", err
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(links)
+			links = ""
+		}
+	}()
+	short := make([]string, 0, len(layers)+2)
+	for i, path := range append(append([]string{}, layers...), upper, work) {
+		name := filepath.Join(links, strconv.FormatInt(int64(i), 36))
+		if err := os.Symlink(path, name); err != nil {
+			return "", links, err
+		}
+		short = append(short, name)
+	}
+	n := len(layers)
+	options = format(short[:n], short[n], short[n+1])
+	if len(options) > maxOptions {
+		return "", links, &LayersError{n}
+	}
+	return options, links, nil
+}
