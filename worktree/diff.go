@@ -11,8 +11,7 @@ type DiffOptions struct {
 	Stat     bool // a line for each file, and how much of it has changed
 	NameOnly bool // the names alone
 	Null     bool // names end in a zero byte and are not quoted
-	Color    bool
-	Width    int // columns for Stat; 0 is 80
+	Width    int  // columns for Stat; 0 is 80
 }
 
 // Diff writes what differs between two trees in berth's store, as it is found.
@@ -31,9 +30,6 @@ func (r *Repo) Diff(ctx context.Context, w io.Writer, from, to string, o DiffOpt
 	}
 	if o.Null {
 		args = append(args, "-z")
-	}
-	if o.Color {
-		args = append(args, "--color=always")
 	}
 	// Nothing here knows the user's configuration or the trees' attributes, so no driver of theirs is started.
 	g := git{gitDir: r.bare(), stdout: w, config: []string{"diff.renameLimit=4000"}}

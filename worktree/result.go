@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"berth/worktree/overlay"
 )
@@ -22,6 +23,7 @@ type Result struct {
 	Branch  string    `json:"branch,omitempty"`  // the branch the job is on; "" when detached
 	NoHead  string    `json:"no_head,omitempty"` // why the job's commits could not be taken; its files are in Tree all the same
 	Skipped []Skipped `json:"skipped,omitempty"` // sorted by path
+	Lost    string    `json:"lost,omitempty"`    // why the job's files could not be read; then there is nothing else
 }
 
 // Skipped is a path that is not in a result though it changed; Why completes "it …".
@@ -48,13 +50,20 @@ func (r *Repo) Result(ctx context.Context, read Reader, dir string, snap Snapsho
 
 // KeepResult is [Repo.Result] for a workspace that is about to be removed, written to file as JSON. Of very large results the
 // largest files are left out, and named. A file that exists is left as it is: what it says was found before.
+//
+// An error is worth another try: the disk is full, or ctx is done. What cannot be found for another reason is noted as lost.
 func (r *Repo) KeepResult(ctx context.Context, read Reader, dir string, snap Snapshot, file string) error {
 	if exists(file) || !exists(filepath.Join(dir, recordName)) {
 		return nil
 	}
 	res, err := r.result(ctx, read, dir, snap, keepLimit)
-	if err != nil {
+	var failed *GitError
+	switch {
+	case err == nil:
+	case ctx.Err() != nil, errors.Is(err, syscall.ENOSPC), errors.As(err, &failed) && strings.Contains(failed.Stderr, "No space left"):
 		return fmt.Errorf("keep what the job changed: %w", err)
+	default:
+		res = Result{Lost: err.Error()}
 	}
 	text, err := json.Marshal(res)
 	if err == nil {
