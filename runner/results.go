@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"berth/configs"
@@ -164,9 +165,12 @@ func (s *Results) place(ctx context.Context, r Record, path string) (origin, str
 		abs = filepath.Join(r.Dir, path)
 	}
 	abs = filepath.Clean(abs)
-	for _, at := range []struct{ target, dir string }{{root, ""}, {"/tmp", tmpDir}, {s.home, homeDir}} {
+	places := []struct{ target, dir string }{{root, ""}, {"/tmp", tmpDir}, {s.home, homeDir}}
+	// One may lie in another; the inner one covers it.
+	slices.SortStableFunc(places, func(a, b struct{ target, dir string }) int { return len(b.target) - len(a.target) })
+	for _, at := range places {
 		rest, err := filepath.Rel(at.target, abs)
-		if err != nil || !filepath.IsLocal(rest) {
+		if err != nil || !filepath.IsLocal(rest) || at.dir != "" && !filepath.IsAbs(path) {
 			continue
 		}
 		if path == "" || strings.HasSuffix(path, "/") || strings.HasSuffix(path, "/.") {
