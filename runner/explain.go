@@ -19,6 +19,7 @@ import (
 // Exit codes of berth itself; a job's own code is handed on.
 const (
 	StatusTimeout = 124 // a timeout struck, or a wait ended before its job
+	StatusPartly  = 1   // what was asked for is not so: a conflict, or one job of several has failed
 	StatusFailed  = 125 // berth or the engine failed, or the input was bad
 )
 
@@ -38,7 +39,11 @@ func Explain(err error) *Explained {
 	if errors.As(err, &done) {
 		return done
 	}
-	return &Explained{Text: oneLine(err.Error()), Hint: hint(err), Status: StatusFailed}
+	e := &Explained{Text: oneLine(err.Error()), Hint: hint(err), Status: StatusFailed}
+	if errors.As(err, new(*worktree.ConflictError)) {
+		e.Status = StatusPartly
+	}
+	return e
 }
 
 func hint(err error) string {
@@ -53,10 +58,18 @@ func hint(err error) string {
 		silent    *SilentError
 		none      *NoEngineError
 		remote    *RemoteEngineError
+		noFiles   *NoFilesError
+		noPath    *NoPathError
+		conflict  *worktree.ConflictError
+		branch    *worktree.BranchExistsError
+		badBranch *worktree.BranchNameError
+		nobody    *worktree.NoIdentityError
+		commits   *worktree.CommitsError
+		noFile    *worktree.NotFileError
 		noRepo    *worktree.NotRepoError
 		refused   *worktree.RefusedRootError
 		noRef     *worktree.UnknownRefError
-		noFiles   *NoFilesError
+		from      *FromError
 		noCarry   *worktree.CarryError
 		noKey     *worktree.KeyError
 		layers    *worktree.LayersError
@@ -97,6 +110,25 @@ func hint(err error) string {
 		return "unset DOCKER_HOST, or choose a local one: docker context use default"
 	case client.IsErrConnectionFailed(err), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET):
 		return "the engine went away; berth doctor looks at it"
+	case errors.As(err, &noFiles):
+		if noFiles.Live {
+			return "git diff shows what is different there"
+		}
+		return "berth inspect tells what is known of it"
+	case errors.As(err, &noPath):
+		return "berth diff --name-only lists what the job has changed"
+	case errors.As(err, &conflict):
+		return "nothing was changed; commit or stash yours first, or put the job's on a branch of its own with berth branch"
+	case errors.As(err, &branch):
+		return "choose another name, or remove that one: git branch -D " + branch.Name
+	case errors.As(err, &badBranch):
+		return "git help check-ref-format has the rules"
+	case errors.As(err, &nobody):
+		return `git config --global user.name "Your Name" and user.email you@example.org tell it`
+	case errors.As(err, &commits):
+		return "berth diff and berth apply do without them"
+	case errors.As(err, &noFile):
+		return "name a place to copy it to, instead of -"
 	case errors.As(err, &noRepo):
 		return "run it in a git repository, or add --live to use the directory as it is"
 	case errors.As(err, &refused):
@@ -106,8 +138,8 @@ func hint(err error) string {
 			return "did you mean " + strings.Join(noRef.Near, " or ") + "?"
 		}
 		return "git branch -a and git tag list what there is"
-	case errors.As(err, &noFiles):
-		return noFiles.Hint
+	case errors.As(err, &from):
+		return from.Hint
 	case errors.As(err, &noCarry):
 		return "carry takes files and directories of the working tree, as paths from its top"
 	case errors.As(err, &noKey):

@@ -63,10 +63,10 @@ func (s *Session) findFiles(ctx context.Context, spec Spec) (files, error) {
 	return f, err
 }
 
-// NoFilesError says that a job cannot go on with the files of another. Why completes "job web …".
-type NoFilesError struct{ Job, Why, Hint string }
+// FromError says that a job cannot go on with the files of another. Why completes "job web …"; Hint is what to do instead.
+type FromError struct{ Job, Why, Hint string }
 
-func (e *NoFilesError) Error() string { return fmt.Sprintf("job %s %s", e.Job, e.Why) }
+func (e *FromError) Error() string { return fmt.Sprintf("job %s %s", e.Job, e.Why) }
 
 // finishedFiles is the job whose files are to be gone on with.
 func (s *Session) finishedFiles(name string, f files) (Record, error) {
@@ -75,7 +75,7 @@ func (s *Session) finishedFiles(name string, f files) (Record, error) {
 		return Record{}, err
 	}
 	r := j.Record()
-	no := func(why, hint string) (Record, error) { return Record{}, &NoFilesError{r.Handle, why, hint} }
+	no := func(why, hint string) (Record, error) { return Record{}, &FromError{r.Handle, why, hint} }
 	switch {
 	case r.State != Ended:
 		return no("has not ended, so its files may still change", "wait for it: berth wait "+r.Handle)

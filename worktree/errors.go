@@ -54,6 +54,42 @@ func (e *TooLargeError) Error() string {
 	return "untracked files are too large for a snapshot: " + strings.Join(names, ", ")
 }
 
+// ConflictError says that what a job changed cannot be put into the user's files as they are now. Nothing was changed.
+type ConflictError struct{ Conflicts []Conflict }
+
+// Conflict is a path that both sides have changed; Why completes "it …".
+type Conflict struct {
+	Path string `json:"path"`
+	Why  string `json:"why"`
+}
+
+func (e *ConflictError) Error() string {
+	if len(e.Conflicts) == 1 {
+		return fmt.Sprintf("%s is in conflict: it %s", quotePath(e.Conflicts[0].Path), e.Conflicts[0].Why)
+	}
+	return fmt.Sprintf("%d paths are in conflict", len(e.Conflicts))
+}
+
+// BranchExistsError says that there is a branch of a name already.
+type BranchExistsError struct{ Name string }
+
+func (e *BranchExistsError) Error() string { return fmt.Sprintf("a branch %q exists already", e.Name) }
+
+// BranchNameError says that git allows no branch of a name.
+type BranchNameError struct{ Name string }
+
+func (e *BranchNameError) Error() string { return fmt.Sprintf("%q is no name for a branch", e.Name) }
+
+// NoIdentityError says that nobody is set as the author of commits: user.name or user.email is missing.
+type NoIdentityError struct{}
+
+func (e *NoIdentityError) Error() string { return "git does not know who you are, so it cannot commit" }
+
+// CommitsError says that the commits of a job cannot be taken over. Its files can.
+type CommitsError struct{ Why string }
+
+func (e *CommitsError) Error() string { return "the job's commits cannot be used: " + e.Why }
+
 // GitError is a git command that failed. Line is the last line that says something on its standard error.
 type GitError struct {
 	Command string // the subcommand, such as "write-tree"

@@ -1,6 +1,7 @@
 package worktree
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -36,7 +37,8 @@ type git struct {
 	config    []string // key=value, for -c
 	env       []string // more of the environment
 	stdin     io.Reader
-	userReads bool // the user's global and system configuration count
+	stdout    io.Writer // where standard output goes instead of into memory
+	userReads bool      // the user's global and system configuration count
 }
 
 // passed is what git gets of our own environment. Everything else stays out: a hook that calls berth runs
@@ -99,6 +101,9 @@ func (g git) run(ctx context.Context, args ...string) ([]byte, error) {
 	cmd.Stdin = g.stdin
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if g.stdout != nil {
+		cmd.Stdout = g.stdout
+	}
 	// SIGTERM lets git remove its lock files.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
@@ -111,6 +116,46 @@ func (g git) run(ctx context.Context, args ...string) ([]byte, error) {
 	}
 	text := stderr.String()
 	return stdout.Bytes(), &GitError{Command: args[0], Line: lastLine(text), Stderr: text[:min(len(text), 64<<10)], Err: err}
+}
+
+// feed runs git with what write writes as its standard input. An error of write's own comes first.
+func (g git) feed(ctx context.Context, write func(io.Writer) error, args ...string) ([]byte, error) {
+	in, out := io.Pipe()
+	written := make(chan error, 1)
+	go func() {
+		b := bufio.NewWriterSize(out, 64<<10)
+		err := write(b)
+		if err == nil {
+			err = b.Flush()
+		}
+		out.CloseWithError(err)
+		written <- err
+	}()
+	g.stdin = in
+	answer, err := g.run(ctx, args...)
+	in.Close()
+	if werr := <-written; werr != nil && !errors.Is(werr, io.ErrClosedPipe) {
+		return answer, werr
+	}
+	return answer, err
+}
+
+// read runs git and hands its standard output to fn, which reads it to its end. When git fails, reading does with that error.
+func (g git) read(ctx context.Context, fn func(io.Reader) error, args ...string) error {
+	in, out := io.Pipe()
+	done := make(chan error, 1)
+	g.stdout = out
+	go func() {
+		_, err := g.run(ctx, args...)
+		out.CloseWithError(err)
+		done <- err
+	}()
+	err := fn(bufio.NewReaderSize(in, 64<<10))
+	in.Close()
+	if gitErr := <-done; err == nil {
+		return gitErr
+	}
+	return err
 }
 
 // lastLine is the last line of git's standard error that says what went wrong.

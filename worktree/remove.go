@@ -2,9 +2,10 @@ package worktree
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"path/filepath"
 
 	"berth/worktree/overlay"
 )
@@ -36,9 +37,15 @@ func removeWorkspace(ctx context.Context, dir string) error {
 // RemoveTree removes a directory that a job could write, whatever it has done to permissions. Symbolic links are never
 // followed, nothing in it is read, and one that is not there is fine.
 func RemoveTree(ctx context.Context, dir string) error {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return err
+	if err := overlay.Remove(ctx, dir); err != nil {
+		return fmt.Errorf("remove %s: %w", dir, err)
 	}
-	return overlay.Remove(ctx, dir)
+	return nil
+}
+
+func ignoreGone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }

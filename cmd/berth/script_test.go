@@ -263,7 +263,7 @@ func sweepDone(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 	for _, path := range jobs {
 		switch filepath.Base(path) {
-		case "record.json", "log", "readers":
+		case "record.json", "log", "readers", "result.json":
 		default:
 			ts.Fatalf("%s is left", path)
 		}

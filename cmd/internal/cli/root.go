@@ -15,6 +15,7 @@ const unswept = "unswept"
 const (
 	groupJobs    = "jobs"
 	groupInside  = "inside"
+	groupResults = "results"
 	groupSession = "session"
 	groupBerth   = "berth"
 )
@@ -57,6 +58,7 @@ ends, or when whatever started it dies.`,
 	root.AddGroup(
 		&cobra.Group{ID: groupJobs, Title: "Jobs:"},
 		&cobra.Group{ID: groupInside, Title: "Inside a job's container:"},
+		&cobra.Group{ID: groupResults, Title: "What a job has done to its files:"},
 		&cobra.Group{ID: groupSession, Title: "Sessions:"},
 		&cobra.Group{ID: groupBerth, Title: "Berth itself:"},
 	)
@@ -70,6 +72,7 @@ ends, or when whatever started it dies.`,
 	add(groupJobs, newRunCmd(app, app.run), newPsCmd(app), newLogsCmd(app), newOutputCmd(app), newWaitCmd(app),
 		newKillCmd(app), newInspectCmd(app), newPortCmd(app))
 	add(groupInside, newExecCmd(app), newShellCmd(app))
+	add(groupResults, newDiffCmd(app), newApplyCmd(app), newBranchCmd(app), newCpCmd(app))
 	add(groupSession, newSessionCmd(app))
 	add(groupBerth, newGCCmd(app), newDoctorCmd(app), newVersionCmd(app), newCompletionCmd())
 	root.AddCommand(newKeeperCmd(app), newExitCodesTopic())
@@ -141,7 +144,8 @@ func newExitCodesTopic() *cobra.Command {
 
   0        done; of several jobs, all succeeded
   1        of several jobs, not all succeeded; or a job ended with 0 before
-           the condition of --until held
+           the condition of --until held; or berth apply found conflicts and
+           changed nothing
   124      a job's --timeout struck, or a wait was over before its job
   125      berth or the engine failed, or the command line was wrong; a line on
            stderr says what, mostly with a hint
