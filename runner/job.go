@@ -172,11 +172,11 @@ type removal struct {
 
 // watchRemoval registers for the removal of a container, which must happen
 // before its start. The answer waits to be received, and comes at the latest
-// when ctx is done.
-func (s *Session) watchRemoval(ctx context.Context, id string) <-chan removal {
-	removed, failed := s.engine.ContainerWait(ctx, id, container.WaitConditionRemoved)
+// when ctx is done. The goroutine that waits for it is added to readers.
+func watchRemoval(ctx context.Context, eng Engine, readers *sync.WaitGroup, id string) <-chan removal {
+	removed, failed := eng.ContainerWait(ctx, id, container.WaitConditionRemoved)
 	answer := make(chan removal, 1)
-	s.readers.Go(func() {
+	readers.Go(func() {
 		select {
 		case r := <-removed:
 			a := removal{code: r.StatusCode}
@@ -295,7 +295,7 @@ func (j *job) start(ctx, over context.Context, spec shape) (_ *box, err error) {
 		return nil, err
 	}
 	// The wait outlives this function, and ends with the job.
-	b.removal = j.session.watchRemoval(over, b.id)
+	b.removal = watchRemoval(over, eng, &j.session.readers, b.id)
 	if err := eng.ContainerStart(ctx, b.id, container.StartOptions{}); err != nil {
 		return nil, engineError("start container", err)
 	}

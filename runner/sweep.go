@@ -119,6 +119,10 @@ func Sweep(ctx context.Context, dirs configs.Dirs, engine string, connect func(c
 // process holds.
 func sweepContainers(ctx context.Context, eng Engine, state StateDir) ([]string, error) {
 	return removeLabelled(ctx, eng, LabelOwner+"="+state.Owner(), func(c container.Summary) bool {
+		if c.Labels[LabelSession] == "" {
+			// A helper of no session's. One that runs has its owner, or ends by itself.
+			return c.State != container.StateRunning && time.Since(time.Unix(c.Created, 0)) > strayAge
+		}
 		// Looked at now, not before: a session may have begun meanwhile.
 		return !isLocked(filepath.Join(state.sessionDir(c.Labels[LabelSession]), lockFile))
 	})

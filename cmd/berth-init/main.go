@@ -12,6 +12,8 @@
 // As `berth-init exec CMD...` it is what `berth exec` starts in a container: it
 // becomes the command, or says why not with a shell's exit code. As
 // `berth-init probe DIR` it tries out whether a file system is good for jobs.
+// As `berth-init helper` it runs no job either: it reads and removes what jobs
+// have left, with root's eyes, for a caller who is not root.
 package main
 
 import (
@@ -46,6 +48,9 @@ func run() int {
 	if unix.Getpid() != 1 {
 		os.Stderr.WriteString("berth-init: runs only as the first process of a berth container\n")
 		return exitNotInit
+	}
+	if len(os.Args) == 2 && os.Args[1] == "helper" {
+		return help()
 	}
 	score := openOOMScore()
 	signals := harden()
