@@ -29,8 +29,8 @@ func ParsePort(s string) (Port, error) {
 	}
 	p := Port{Proto: proto}
 	var err error
-	if p.Port, err = parsePortNumber(port); err == nil && both {
-		p.Host, err = parsePortNumber(host)
+	if p.Port, err = ParsePortNumber(port); err == nil && both {
+		p.Host, err = ParsePortNumber(host)
 	}
 	if err != nil {
 		return Port{}, err
@@ -38,7 +38,8 @@ func ParsePort(s string) (Port, error) {
 	return p, nil
 }
 
-func parsePortNumber(s string) (int, error) {
+// ParsePortNumber reads the number of a port.
+func ParsePortNumber(s string) (int, error) {
 	n, err := strconv.Atoi(s)
 	if err != nil || strings.ContainsAny(s, "+-") {
 		return 0, fmt.Errorf("%q is not a number", s)

@@ -14,14 +14,6 @@ import (
 	"berth/worktree"
 )
 
-// goCaches are the caches of the Go toolchain, below the home directory where
-// it looks for them by default, and below the repository's cache directory.
-// The jobs of one repository share them, and so trust each other.
-var goCaches = []struct{ home, cache string }{
-	{"go/pkg/mod", "go-mod"},
-	{".cache/go-build", "go-build"},
-}
-
 // files makes everything that the job's container mounts, and the environment
 // of its command.
 func (j *job) files(ctx context.Context) ([]mount.Mount, []string, error) {
@@ -59,15 +51,11 @@ func (j *job) files(ctx context.Context) ([]mount.Mount, []string, error) {
 		}
 		mounts = append(mounts, etc...)
 	}
-	if j.repo != nil {
-		for _, c := range goCaches {
-			source := filepath.Join(j.repo.CacheDir(), "caches", c.cache)
-			if err := os.MkdirAll(source, 0o700); err != nil {
-				return nil, nil, err
-			}
-			mounts = append(mounts, bind(source, filepath.Join(s.home, c.home), false))
-		}
+	caches, err := j.caches()
+	if err != nil {
+		return nil, nil, err
 	}
+	mounts = append(mounts, caches...)
 
 	work, err := j.workspace(ctx, dir(workDir))
 	if err != nil {
@@ -157,7 +145,7 @@ func (j *job) makeMountPoints(mounts []mount.Mount) error {
 				parent = k
 			}
 		}
-		if parent < 0 || !strings.HasPrefix(mounts[parent].Source, j.record.Dirname+"/") {
+		if parent < 0 || !j.owns(mounts[parent].Source) {
 			continue
 		}
 		rest := strings.TrimPrefix(m.Target, mounts[parent].Target+"/")
@@ -166,6 +154,13 @@ func (j *job) makeMountPoints(mounts []mount.Mount) error {
 		}
 	}
 	return nil
+}
+
+// owns tells whether a directory is one of the job's, or a cache: a toolchain
+// may be mounted below one.
+func (j *job) owns(dir string) bool {
+	return strings.HasPrefix(dir, j.record.Dirname+"/") ||
+		j.repo != nil && strings.HasPrefix(dir, filepath.Join(j.repo.CacheDir(), cachesDir)+"/")
 }
 
 // makeMountPoint makes path within dir, whatever links a snapshot has put
