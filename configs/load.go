@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"go.yaml.in/yaml/v4"
@@ -165,20 +166,28 @@ func environment(getenv func(string) string) (Layer, error) {
 	var l Layer
 	for _, k := range keys() {
 		name := variableOf(k.name)
-		value := getenv(name)
-		if !k.variable || value == "" {
-			continue
-		}
-		if err := k.read(&l.Config, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}); err != nil {
-			hint := hints[k.name]
-			if k.name == "carry" {
-				hint = "write auto or off"
+		if value := getenv(name); k.variable && value != "" {
+			if err := l.Set(k.name, value, Origin{Kind: FromEnv, Name: name}); err != nil {
+				return Layer{}, err
 			}
-			return Layer{}, &VariableError{Name: name, Value: value, Why: reasonOf(err, value), Hint: hint}
 		}
-		l.Mark(k.name, Origin{Kind: FromEnv, Name: name})
 	}
 	return l, nil
+}
+
+// Set sets a key whose value is one word, such as limits.memory to 4g. An error
+// is a *[VariableError].
+func (l *Layer) Set(name, value string, from Origin) error {
+	i := slices.IndexFunc(keys(), func(k key) bool { return k.name == name })
+	if err := keys()[i].read(&l.Config, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}); err != nil {
+		hint := hints[name]
+		if name == "carry" {
+			hint = "write auto or off"
+		}
+		return &VariableError{Name: from.Name, Value: value, Why: reasonOf(err, value), Hint: hint}
+	}
+	l.Mark(name, from)
+	return nil
 }
 
 // reasonOf is an error about a value without the value.

@@ -34,7 +34,8 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Text)
 }
 
-// VariableError is a variable of the environment that cannot be used.
+// VariableError is a variable of the environment, or a flag, that has a value
+// which cannot be used.
 type VariableError struct{ Name, Value, Why, Hint string }
 
 func (e *VariableError) Error() string { return fmt.Sprintf("bad %s %q: %s", e.Name, e.Value, e.Why) }

@@ -192,14 +192,15 @@ func (e *CachesInUseError) Error() string {
 }
 
 // RemoveCaches removes all caches of a repository, given by its ID. One that
-// has none is fine. Where a job uses them the error is *[CachesInUseError] and
+// has none is fine. It waits a moment for jobs that are just ending; where a job
+// goes on using them the error is *[CachesInUseError] and
 // nothing is removed; a job that begins meanwhile gets empty ones.
 func RemoveCaches(ctx context.Context, dirs configs.Dirs, repo string) error {
 	dir := filepath.Join(dirs.Cache, repo)
 	if repo != filepath.Base(repo) || !isDir(dir) {
 		return nil
 	}
-	l, err := lockCaches(dir, unix.LOCK_EX|unix.LOCK_NB)
+	l, err := awaitCaches(ctx, dir)
 	if errors.Is(err, errLocked) {
 		return &CachesInUseError{repo}
 	}
@@ -219,6 +220,31 @@ func RemoveCaches(ctx context.Context, dirs configs.Dirs, repo string) error {
 		errs = append(errs, worktree.RemoveTree(ctx, t))
 	}
 	return errors.Join(errs...)
+}
+
+// cachesPatience is how long a removal waits for a job that has just ended: its
+// container is being removed.
+const cachesPatience = 2 * time.Second
+
+// awaitCaches takes the lock for itself alone.
+func awaitCaches(ctx context.Context, repo string) (*fileLock, error) {
+	patience := time.NewTimer(cachesPatience)
+	defer patience.Stop()
+	tick := time.NewTicker(cachesPatience / 50)
+	defer tick.Stop()
+	for {
+		l, err := lockCaches(repo, unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, errLocked) {
+			return l, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-patience.C:
+			return nil, errLocked
+		case <-tick.C:
+		}
+	}
 }
 
 func isDir(path string) bool {

@@ -71,7 +71,7 @@ ends, or when whatever started it dies.`,
 		newKillCmd(app), newInspectCmd(app), newPortCmd(app))
 	add(groupInside, newExecCmd(app), newShellCmd(app))
 	add(groupSession, newSessionCmd(app))
-	add(groupBerth, newGCCmd(app), newDoctorCmd(app), newVersionCmd(app), newCompletionCmd())
+	add(groupBerth, newConfigCmd(app), newTrustCmd(app), newCacheCmd(app), newGCCmd(app), newDoctorCmd(app), newVersionCmd(app), newCompletionCmd())
 	root.AddCommand(newKeeperCmd(app), newExitCodesTopic())
 	help := newHelpCmd()
 	root.SetHelpCommand(help)
