@@ -78,6 +78,9 @@ func hint(err error) string {
 		badImage  *images.InvalidRefError
 		noImage   *images.NotFoundError
 		cursor    *logstore.CursorError
+		config    *configs.FileError
+		variable  *configs.VariableError
+		caches    *CachesInUseError
 		git       *worktree.GitError
 		file      *fs.PathError
 	)
@@ -154,6 +157,12 @@ func hint(err error) string {
 		return "an image is named like debian:12 or ghcr.io/owner/name:tag; host is this machine's own toolchains"
 	case errors.As(err, &noImage):
 		return imageHint(noImage)
+	case errors.As(err, &config):
+		return config.Problems[0].Hint
+	case errors.As(err, &variable):
+		return variable.Hint
+	case errors.As(err, &caches):
+		return "wait until its jobs have ended, or kill them: berth ps lists them"
 	case errors.As(err, &cursor):
 		return "use --since start, or a cursor from an earlier reading"
 	case errors.Is(err, images.ErrNoInit):

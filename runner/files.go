@@ -13,14 +13,6 @@ import (
 	"berth/images"
 )
 
-// goCaches are the caches of the Go toolchain, below the home directory where
-// it looks for them by default, and below the repository's cache directory.
-// The jobs of one repository share them, and so trust each other.
-var goCaches = []struct{ home, cache string }{
-	{"go/pkg/mod", "go-mod"},
-	{".cache/go-build", "go-build"},
-}
-
 // mounts makes everything that the job's container mounts, and the environment
 // of its command.
 func (j *job) mounts(ctx context.Context) ([]mount.Mount, []string, error) {
@@ -58,15 +50,11 @@ func (j *job) mounts(ctx context.Context) ([]mount.Mount, []string, error) {
 		}
 		mounts = append(mounts, etc...)
 	}
-	if j.files.repo != nil && !j.spec.NoCaches {
-		for _, c := range goCaches {
-			source := filepath.Join(j.files.repo.CacheDir(), "caches", c.cache)
-			if err := os.MkdirAll(source, 0o700); err != nil {
-				return nil, nil, err
-			}
-			mounts = append(mounts, bind(source, filepath.Join(s.home, c.home), false))
-		}
+	caches, err := j.caches()
+	if err != nil {
+		return nil, nil, err
 	}
+	mounts = append(mounts, caches...)
 
 	work, err := j.workspace(ctx)
 	if err != nil {
@@ -123,7 +111,7 @@ func (j *job) makeMountPoints(mounts []mount.Mount) error {
 				parent = k
 			}
 		}
-		if parent < 0 || mounts[parent].Type == mount.TypeVolume || !strings.HasPrefix(mounts[parent].Source, j.record.Dirname+"/") {
+		if parent < 0 || mounts[parent].Type == mount.TypeVolume || !j.owns(mounts[parent].Source) {
 			continue
 		}
 		rest := strings.TrimPrefix(m.Target, mounts[parent].Target+"/")
@@ -132,6 +120,13 @@ func (j *job) makeMountPoints(mounts []mount.Mount) error {
 		}
 	}
 	return nil
+}
+
+// owns tells whether a directory is one of the job's, or a cache: a toolchain
+// may be mounted below one.
+func (j *job) owns(dir string) bool {
+	return strings.HasPrefix(dir, j.record.Dirname+"/") ||
+		j.files.repo != nil && strings.HasPrefix(dir, filepath.Join(j.files.repo.CacheDir(), cachesDir)+"/")
 }
 
 // makeMountPoint makes path within dir, whatever links a snapshot has put

@@ -43,6 +43,8 @@ type job struct {
 	cancel  context.CancelFunc // of what run does before the container runs
 	taken   []PortSpec         // ports of the host reserved for it
 
+	cachesLock *fileLock // nil unless it has the repository's caches mounted
+
 	release  chan struct{} // closed when a kept container is no longer wanted
 	released sync.Once
 	ended    chan struct{} // closed when the record's State is Ended
@@ -98,6 +100,7 @@ func (j *job) change(change func(*Record)) {
 // or the engine refuses to remove it; then the record's Gone stays false.
 func (j *job) run(ctx context.Context) {
 	defer close(j.gone)
+	defer j.releaseCaches()
 	defer j.cancel()
 	over, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -226,6 +229,8 @@ func (j *job) prepare(ctx, over context.Context) (*box, error) {
 		gid:      j.gid(),
 		mounts:   mounts,
 		ports:    j.hostPorts(),
+		network:  j.spec.Network,
+		limits:   s.bounded(j.spec.Limits),
 	}
 	b, err := j.start(ctx, over, spec)
 	switch {
@@ -244,6 +249,15 @@ func (j *job) prepare(ctx, over context.Context) (*box, error) {
 		b, err = j.start(ctx, over, spec)
 	}
 	return b, err
+}
+
+// bounded makes of limits those that the engine takes: it refuses more
+// processors than there are, which a file written for a larger machine asks for.
+func (s *Session) bounded(l Limits) Limits {
+	if s.cpus > 0 {
+		l.CPUs = min(l.CPUs, float64(s.cpus))
+	}
+	return l
 }
 
 // hostPorts fills in the host's port for those that ask for none in

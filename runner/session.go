@@ -49,6 +49,7 @@ type Session struct {
 	connecting sync.Mutex
 	engine     Engine // nil before the first connection
 	images     *images.Resolver
+	cpus       int  // of the engine's machine
 	network    bool // is there
 	probed     *Probed
 
@@ -143,7 +144,7 @@ func (s *Session) connect(ctx context.Context) error {
 		if IsRootless(info) {
 			s.uid, s.gid = 0, 0 // which is the calling user outside
 		}
-		s.engine, s.images = eng, images.NewResolver(eng)
+		s.engine, s.images, s.cpus = eng, images.NewResolver(eng), info.NCPU
 	}
 	if !s.network {
 		if err := ensureNetwork(ctx, s.engine); err != nil {
