@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"berth/configs"
-	"berth/worktree"
+	"berth/worktree/overlay"
 )
 
 // toolCaches are the caches of tools that jobs of one repository share, and so
@@ -217,7 +217,7 @@ func RemoveCaches(ctx context.Context, dirs configs.Dirs, repo string) error {
 	errs := []error{err}
 	left, _ := filepath.Glob(filepath.Join(dir, cachesTrash+"*")) // an earlier removal may have been cut short
 	for _, t := range left {
-		errs = append(errs, worktree.RemoveTree(ctx, t))
+		errs = append(errs, overlay.Remove(ctx, t))
 	}
 	return errors.Join(errs...)
 }

@@ -91,16 +91,3 @@ func removeVolumes(ctx context.Context, eng Engine, label string, meant func(ses
 	}
 	return errors.Join(errs...)
 }
-
-// cleanNamed removes the files of a session's named workspaces.
-func cleanNamed(ctx context.Context, session string) error {
-	dirs, err := filepath.Glob(filepath.Join(session, namedDir, "*"))
-	if err != nil || len(dirs) == 0 {
-		return nil
-	}
-	var errs []error
-	for _, d := range dirs {
-		errs = append(errs, worktree.RemoveWorkspace(ctx, d))
-	}
-	return errors.Join(append(errs, worktree.RemoveTree(ctx, filepath.Join(session, namedDir)))...)
-}

@@ -19,6 +19,7 @@ import (
 	"berth/images"
 	"berth/runner/control"
 	"berth/worktree"
+	"berth/worktree/overlay"
 )
 
 // Probed is what is known of an engine's ability to mount overlay file systems of berth's directories.
@@ -116,7 +117,7 @@ func tryOverlay(ctx context.Context, eng Engine, resolver *images.Resolver, dirs
 		clean := context.WithoutCancel(ctx)
 		for _, d := range []string{upper, lower, links} {
 			if d != "" {
-				err = errors.Join(err, worktree.RemoveTree(clean, d))
+				err = errors.Join(err, overlay.Remove(clean, d))
 			}
 		}
 	}()

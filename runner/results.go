@@ -23,16 +23,12 @@ const resultFile = "result.json"
 type Results struct {
 	store *worktree.Store
 	home  string
-	read  func(context.Context) (worktree.Reader, func(), error)
+	hands *Hands
 }
 
-// NewResults returns the results of jobs whose records are in dirs. home is the user's home directory. read gives somebody who
-// can read files of other users, and a function that ends him; nil is this process itself, as it always is for root.
-func NewResults(dirs configs.Dirs, home string, read func(context.Context) (worktree.Reader, func(), error)) *Results {
-	if read == nil || os.Geteuid() == 0 {
-		read = func(context.Context) (worktree.Reader, func(), error) { return overlay.Local{}, func() {}, nil }
-	}
-	return &Results{store: worktree.NewStore(dirs.Cache, worktree.Reserve(dirs.State)), home: jobHome(home, userName()), read: read}
+// NewResults returns the results of jobs whose records are in dirs. home is the user's home directory. hands read what jobs have written.
+func NewResults(dirs configs.Dirs, home string, hands *Hands) *Results {
+	return &Results{store: worktree.NewStore(dirs.Cache, worktree.Reserve(dirs.State)), home: jobHome(home, userName()), hands: hands}
 }
 
 // NoFilesError says that a job has no files that could be looked at. Why completes "job x …".
@@ -93,19 +89,21 @@ func (s *Results) noFiles(r Record) error {
 }
 
 func (s *Results) look(ctx context.Context, r Record, fn func(worktree.Reader) error) error {
-	if _, err := os.Stat(workspaceDir(r)); err != nil {
-		return err
-	}
-	read, end, err := s.read(ctx)
+	f, err := worktree.OpenFiles(workspaceDir(r))
 	if err != nil {
 		return err
 	}
-	defer end()
-	return fn(read)
+	read := s.hands.Reader(f.Layers()...)
+	return errors.Join(fn(read), read.Close())
 }
 
 // workspaceDir is where the workspace of a job is.
-func workspaceDir(r Record) string { return filepath.Join(r.Dirname, workDir) }
+func workspaceDir(r Record) string {
+	if r.Workspace != "" {
+		return filepath.Join(filepath.Dir(filepath.Dir(r.Dirname)), namedDir, r.Workspace)
+	}
+	return filepath.Join(r.Dirname, workDir)
+}
 
 // Diff writes what the job has changed in its snapshot.
 func (j *JobResult) Diff(ctx context.Context, w io.Writer, o worktree.DiffOptions) error {
@@ -128,12 +126,12 @@ func (j *JobResult) Branch(ctx context.Context, name, message string) (worktree.
 // Copy copies a path of a job's to dest on this machine, or to stdout if dest is "-". A relative path is one below the directory that the job
 // began in; absolute ones are below the root of its files, its /tmp, or its home directory. It returns what could not be copied.
 // Errors: [*NoPathError], [*NoFilesError], [*InvalidError], [*worktree.NotFileError].
-func (s *Results) Copy(ctx context.Context, r Record, path, dest string, stdout io.Writer) ([]worktree.Skipped, error) {
+func (s *Results) Copy(ctx context.Context, r Record, path, dest string, stdout io.Writer) (_ []worktree.Skipped, err error) {
 	from, rest, err := s.place(ctx, r, path)
 	if err != nil {
 		return nil, err
 	}
-	defer from.end()
+	defer func() { err = errors.Join(err, from.end()) }()
 	var skipped []worktree.Skipped
 	if dest == "-" {
 		err = worktree.CopyFile(ctx, from.read, from.stack, rest, stdout)
@@ -151,8 +149,10 @@ func (s *Results) Copy(ctx context.Context, r Record, path, dest string, stdout 
 type origin struct {
 	read  worktree.Reader
 	stack overlay.Stack
-	end   func()
+	end   func() error
 }
+
+func nothing() error { return nil }
 
 // place finds which files of a job's a path means, and the path in them.
 func (s *Results) place(ctx context.Context, r Record, path string) (origin, string, error) {
@@ -184,8 +184,8 @@ func (s *Results) place(ctx context.Context, r Record, path string) (origin, str
 		if _, err := os.Stat(dir); err != nil {
 			return origin{}, "", &NoFilesError{Record: r, Why: "has no " + at.target + " any more: it went with the session"}
 		}
-		read, end, err := s.read(ctx)
-		return origin{read, overlay.Stack{dir}, end}, rest, err
+		read := s.hands.Reader(dir)
+		return origin{read, overlay.Stack{dir}, read.Close}, rest, nil
 	}
 	return origin{}, "", &InvalidError{What: "path", Value: path, Why: "it is outside the job's own files",
 		Hint: fmt.Sprintf("its files are those below %s, /tmp and %s", root, s.home)}
@@ -194,7 +194,7 @@ func (s *Results) place(ctx context.Context, r Record, path string) (origin, str
 // files are those of a job's workspace, or what was kept of them.
 func (s *Results) files(ctx context.Context, r Record, root string) (origin, error) {
 	if r.Form == worktree.Live {
-		return origin{overlay.Local{}, overlay.Stack{root}, func() {}}, nil
+		return origin{overlay.Local{}, overlay.Stack{root}, nothing}, nil
 	}
 	f, err := worktree.OpenFiles(workspaceDir(r))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -202,34 +202,53 @@ func (s *Results) files(ctx context.Context, r Record, root string) (origin, err
 		if err != nil {
 			return origin{}, err
 		}
-		return origin{j.repo.TreeReader(j.Result.Tree), nil, func() {}}, nil
+		return origin{j.repo.TreeReader(j.Result.Tree), nil, nothing}, nil
 	}
 	if err != nil {
 		return origin{}, err
 	}
-	read, end, err := s.read(ctx)
-	return origin{read, f.Stack, end}, err
+	read := s.hands.Reader(f.Layers()...)
+	return origin{read, f.Stack, read.Close}, nil
 }
 
-// Keep keeps what a job has changed, for when its files are gone; it is to be called before they are removed. Where jobs go on from others'
-// files, those of none may be removed before this was called for all.
-func (s *Results) Keep(ctx context.Context, r Record) error {
-	if r.Repo == "" || r.Form == worktree.Live || r.Snapshot.Tree == "" {
-		return nil
+// Keep keeps what jobs have changed, for when their files are gone; it is to be called before they are removed, for all at once that may go on
+// from each other. It goes on after an error, which is worth another try.
+func (s *Results) Keep(ctx context.Context, records ...Record) error {
+	type kept struct {
+		record Record
+		repo   *worktree.Repo
 	}
-	repo, err := s.store.Open(ctx, r.Repo)
-	var none *worktree.NotRepoError
-	if errors.As(err, &none) || errors.Is(err, fs.ErrNotExist) {
-		return nil // nobody could use it
+	var todo []kept
+	var layers []string
+	var errs []error
+	for _, r := range records {
+		if r.Repo == "" || r.Form == worktree.Live || r.Snapshot.Tree == "" {
+			continue
+		}
+		f, err := worktree.OpenFiles(workspaceDir(r))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		var repo *worktree.Repo
+		if err == nil {
+			repo, err = s.store.Open(ctx, r.Repo)
+		}
+		var none *worktree.NotRepoError
+		switch {
+		case errors.As(err, &none), errors.Is(err, fs.ErrNotExist): // nobody could use it
+		case err != nil:
+			errs = append(errs, err)
+		default:
+			todo = append(todo, kept{r, repo})
+			layers = append(layers, f.Layers()...)
+		}
 	}
-	if err != nil {
-		return err
+	read := s.hands.Reader(layers...)
+	for _, k := range todo {
+		err := k.repo.KeepResult(ctx, read, workspaceDir(k.record), k.record.Snapshot, filepath.Join(k.record.Dirname, resultFile))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
 	}
-	err = s.look(ctx, r, func(read worktree.Reader) error {
-		return repo.KeepResult(ctx, read, workspaceDir(r), r.Snapshot, filepath.Join(r.Dirname, resultFile))
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	return errors.Join(append(errs, read.Close())...)
 }

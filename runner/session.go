@@ -52,6 +52,7 @@ type Session struct {
 	cpus       int  // of the engine's machine
 	network    bool // is there
 	probed     *Probed
+	results    *Results
 
 	mu      sync.Mutex
 	info    Info
@@ -84,7 +85,6 @@ func NewSession(o Options) (*Session, error) {
 	s := &Session{
 		options: o,
 		state:   state,
-		store:   worktree.NewStore(o.Dirs.Cache, worktree.Reserve(o.Dirs.State)),
 		lock:    l,
 		uid:     os.Getuid(),
 		gid:     os.Getgid(),
@@ -97,7 +97,21 @@ func NewSession(o Options) (*Session, error) {
 		lastUse: time.Now(),
 		ended:   make(chan struct{}),
 	}
+	hands := NewHands(o.Dirs, o.Version, s.lend)
+	hands.session = id
+	s.store = worktree.NewStore(o.Dirs.Cache, worktree.Reserve(o.Dirs.State), worktree.RemoveWith(hands.Remove))
+	s.results = NewResults(o.Dirs, s.home, hands)
 	return s, nil
+}
+
+// lend gives the session's engine to who needs one.
+func (s *Session) lend(context.Context) (Engine, func(), error) {
+	s.connecting.Lock()
+	defer s.connecting.Unlock()
+	if s.engine == nil {
+		return nil, nil, errors.New("there is no engine yet")
+	}
+	return s.engine, func() {}, nil
 }
 
 // Publish makes the session known to other processes, with the socket at which
@@ -460,10 +474,7 @@ func (s *Session) end(ctx context.Context, by string, grace time.Duration) error
 		// session is left to the sweep.
 		err = errors.Join(err, saveRecord(j.Record()))
 	}
-	for _, j := range jobs {
-		err = errors.Join(err, cleanJob(ctx, j.Record().Dirname))
-	}
-	err = errors.Join(err, cleanNamed(ctx, s.info.Dir))
+	err = errors.Join(err, clean(ctx, s.info, s.results))
 	s.store.Close()
 	if _, terr := s.store.Trim(ctx, configs.LayerLimit); terr != nil {
 		err = errors.Join(err, terr)

@@ -15,7 +15,6 @@ import (
 
 	"berth/configs"
 	"berth/runner/logstore"
-	"berth/worktree"
 )
 
 // The directories of a job that go with its session; record and log stay.
@@ -105,8 +104,13 @@ func Sweep(ctx context.Context, dirs configs.Dirs, engine string, connect func(c
 			return report, errors.Join(append(errs, err)...)
 		}
 	}
+	var eng Engine // of the caller
+	results := NewResults(dirs, os.Getenv("HOME"), NewHands(dirs, "", func(ctx context.Context) (Engine, func(), error) {
+		eng, err = connect(ctx)
+		return eng, func() {}, err
+	}))
 	for _, s := range dead {
-		if err := sweepSession(ctx, s); err != nil {
+		if err := sweepSession(ctx, s, results); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -183,15 +187,14 @@ func (d StateDir) finished() (dead, expired []Info, err error) {
 
 // sweepSession does what the end of a session would have done. What is damaged
 // is removed or made whole, so that it is swept once.
-func sweepSession(ctx context.Context, s Info) error {
+func sweepSession(ctx context.Context, s Info, results *Results) error {
 	entries, err := os.ReadDir(filepath.Join(s.Dir, jobsDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	errs := []error{cleanNamed(ctx, s.Dir)}
+	errs := []error{clean(ctx, s, results)}
 	for _, e := range entries {
 		dir := filepath.Join(s.Dir, jobsDir, e.Name())
-		errs = append(errs, cleanJob(ctx, dir))
 		r, err := loadRecord(dir)
 		if err != nil {
 			continue // without a record there is nobody to tell of it
@@ -244,15 +247,6 @@ func newest(dir string) time.Time {
 		return time.Now()
 	}
 	return last
-}
-
-// cleanJob removes a job's files from its directory, but for record and log.
-func cleanJob(ctx context.Context, dir string) error {
-	errs := []error{worktree.RemoveWorkspace(ctx, filepath.Join(dir, workDir))}
-	for _, d := range []string{homeDir, tmpDir, etcDir} {
-		errs = append(errs, worktree.RemoveTree(ctx, filepath.Join(dir, d)))
-	}
-	return errors.Join(errs...)
 }
 
 func markEnded(dir string) error {

@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"berth/worktree/overlay"
 )
 
 // A layer is a directory below layers/ of a repository's cache that is made once and never written again:
@@ -96,7 +94,7 @@ func (r *Repo) layer(ctx context.Context, name string, build func(dir string) (l
 			r.store.holds.add(dir, f)
 			return dir, nil
 		}
-		err = makeLayer(ctx, dir, build)
+		err = r.store.makeLayer(ctx, dir, build)
 		f.Close() // to be taken again as shared: a lock cannot be changed without letting go of it
 		if err != nil {
 			return "", fmt.Errorf("layer %s: %w", name, err)
@@ -153,16 +151,16 @@ func sameFile(f *os.File, path string) bool {
 	return err == nil && os.SameFile(a, b)
 }
 
-func makeLayer(ctx context.Context, dir string, build func(dir string) (layerInfo, error)) (err error) {
+func (s *Store) makeLayer(ctx context.Context, dir string, build func(dir string) (layerInfo, error)) (err error) {
 	// What a process that died has left.
-	if err := emptyLayer(ctx, dir); err != nil {
+	if err := s.emptyLayer(ctx, dir); err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
 			clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 			defer cancel()
-			err = errors.Join(err, emptyLayer(clean, dir))
+			err = errors.Join(err, s.emptyLayer(clean, dir))
 		}
 	}()
 	info, err := build(dir)
@@ -177,7 +175,7 @@ func makeLayer(ctx context.Context, dir string, build func(dir string) (layerInf
 }
 
 // emptyLayer removes all but the lock. The caller has the lock.
-func emptyLayer(ctx context.Context, dir string) error {
+func (s *Store) emptyLayer(ctx context.Context, dir string) error {
 	// First what makes it complete: a removal that is cut short leaves no half layer.
 	if err := os.Remove(filepath.Join(dir, layerInfoName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -188,7 +186,7 @@ func emptyLayer(ctx context.Context, dir string) error {
 	}
 	for _, e := range entries {
 		if e.Name() != "lock" {
-			if err := overlay.Remove(ctx, filepath.Join(dir, e.Name())); err != nil {
+			if err := s.remove(ctx, filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}
 		}
@@ -225,14 +223,14 @@ func layers(cache, prefix string) []usedLayer {
 }
 
 // removeLayer removes a layer unless somebody uses or makes it, and tells whether it did.
-func removeLayer(ctx context.Context, dir string) (bool, error) {
+func (s *Store) removeLayer(ctx context.Context, dir string) (bool, error) {
 	path := filepath.Join(dir, "lock")
 	unlock, ok, err := lock(path, true)
 	if err != nil || !ok {
 		return false, err
 	}
 	defer unlock()
-	if err := emptyLayer(ctx, dir); err != nil {
+	if err := s.emptyLayer(ctx, dir); err != nil {
 		return false, err
 	}
 	return true, errors.Join(os.Remove(path), os.Remove(dir))
@@ -262,7 +260,7 @@ func (s *Store) Trim(ctx context.Context, limit int64) (removed []string, err er
 		if total <= limit {
 			break
 		}
-		ok, err := removeLayer(ctx, l.dir)
+		ok, err := s.removeLayer(ctx, l.dir)
 		if err != nil {
 			errs = append(errs, err)
 		}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"berth/worktree/overlay"
 )
 
 // overlayOnly skips what has no meaning for checkouts of a job's own.
@@ -221,7 +223,7 @@ func TestFrom(t *testing.T) {
 			t.Error("so many layers need short names")
 		}
 		u.unmount(w)
-		must(t, RemoveWorkspace(t.Context(), w.Dir))
+		must(t, RemoveWorkspace(t.Context(), overlay.Remove, w.Dir))
 		if exists(rec.Links) {
 			t.Error("the short names are left")
 		}
@@ -270,5 +272,5 @@ func TestOddPaths(t *testing.T) {
 	}
 	must(t, os.Rename(filepath.Join(u.files(w), "a"), filepath.Join(u.files(w), "b")))
 	u.unmount(w)
-	must(t, RemoveWorkspace(t.Context(), w.Dir))
+	must(t, RemoveWorkspace(t.Context(), overlay.Remove, w.Dir))
 }

@@ -24,7 +24,7 @@ func (r *Repo) live(ctx context.Context, dir string) (_ *Workspace, err error) {
 	if err := r.prepare(filepath.Join(r.commonDir, "objects")); err != nil {
 		return nil, err
 	}
-	dir, undo, err := begin(dir)
+	dir, undo, err := r.store.begin(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (s *Store) LiveDir(checkout, dir string) (*Workspace, error) {
 	if err := refuse(root, append([]string{dir}, s.reserved...)); err != nil {
 		return nil, err
 	}
-	dir, undo, err := begin(dir)
+	dir, undo, err := s.begin(dir)
 	if err != nil {
 		return nil, fmt.Errorf("make live workspace: %w", err)
 	}

@@ -124,6 +124,15 @@ func OpenFiles(dir string) (Files, error) {
 	return f, nil
 }
 
+// Layers are all directories that the files lie in.
+func (f Files) Layers() []string { return append(slices.Clone(f.Stack), f.git...) }
+
+// WrittenByJob tells whether a layer of a workspace's is one that a job has written.
+func WrittenByJob(layer string) bool {
+	name := filepath.Base(layer)
+	return name == upperName || name == treeName
+}
+
 func (r *Repo) result(ctx context.Context, read Reader, dir string, snap Snapshot, limit int64) (Result, error) {
 	files, err := OpenFiles(dir)
 	if err != nil {

@@ -246,7 +246,7 @@ func TestKeptResultOutlivesTheWorkspace(t *testing.T) {
 	j := u.job(r, snap)
 	j.run("echo b > b; git add b; git commit -qm b; echo c > c")
 	file := filepath.Join(t.TempDir(), "result.json")
-	check(t, r.KeepResult(t.Context(), overlay.Local{}, j.dir, snap, file), RemoveWorkspace(t.Context(), j.dir))
+	check(t, r.KeepResult(t.Context(), overlay.Local{}, j.dir, snap, file), RemoveWorkspace(t.Context(), overlay.Remove, j.dir))
 	check(t, r.KeepResult(t.Context(), overlay.Local{}, j.dir, snap, file)) // nothing to keep any more
 	res, err := ReadResult(file)
 	check(t, err)

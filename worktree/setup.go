@@ -10,8 +10,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-
-	"berth/worktree/overlay"
 )
 
 // KeyError says that a pattern for key files is bad, or that a snapshot has no file at it.
@@ -79,7 +77,7 @@ func (r *Repo) Setup(ctx context.Context, key string, run func(dir string) error
 		if err := r.keepSetup(ctx, work, files); err != nil {
 			return layerInfo{}, err
 		}
-		if err := removeWorkspace(ctx, work); err != nil {
+		if err := RemoveWorkspace(ctx, r.store.remove, work); err != nil {
 			return layerInfo{}, err
 		}
 		return measure(files)
@@ -113,7 +111,7 @@ func (r *Repo) keepSetup(ctx context.Context, dir, to string) error {
 		}
 	}
 	// It would be under the .git of every later job.
-	if err := overlay.Remove(ctx, filepath.Join(from, ".git")); err != nil {
+	if err := r.store.remove(ctx, filepath.Join(from, ".git")); err != nil {
 		return err
 	}
 	return os.Rename(from, to)

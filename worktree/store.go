@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"berth/worktree/overlay"
 )
 
 // Store is berth's own storage of file states: below one directory, one bare repository for each
@@ -19,6 +21,7 @@ type Store struct {
 	dir      string
 	reserved []string
 	holds    holds
+	remove   Remover
 
 	objectsAt string // instead of jobObjects, for tests that have no container
 }
@@ -32,10 +35,15 @@ func Reserve(dirs ...string) Option {
 	return func(s *Store) { s.reserved = append(s.reserved, dirs...) }
 }
 
+// RemoveWith says how files are removed that jobs may have made; by default with [overlay.Remove].
+func RemoveWith(remove Remover) Option {
+	return func(s *Store) { s.remove = remove }
+}
+
 // NewStore returns the store in dir, normally $XDG_CACHE_HOME/berth. It does no I/O: the directory is made
 // when something is stored.
 func NewStore(dir string, opts ...Option) *Store {
-	s := &Store{dir: dir, reserved: []string{dir}}
+	s := &Store{dir: dir, reserved: []string{dir}, remove: overlay.Remove}
 	for _, o := range opts {
 		o(s)
 	}
@@ -319,7 +327,7 @@ func (s *Store) GC(ctx context.Context) (GCReport, error) {
 			errs = append(errs, ctx.Err())
 			break
 		}
-		if err := collect(ctx, cache, remove); err != nil {
+		if err := s.collect(ctx, cache, remove); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -330,7 +338,7 @@ func (s *Store) GC(ctx context.Context) (GCReport, error) {
 }
 
 // collect finds the rubbish of one repository.
-func collect(ctx context.Context, cache string, remove func(path string)) error {
+func (s *Store) collect(ctx context.Context, cache string, remove func(path string)) error {
 	unlock, _, err := lock(filepath.Join(cache, "lock"), false)
 	if err != nil {
 		return err
@@ -342,7 +350,7 @@ func collect(ctx context.Context, cache string, remove func(path string)) error 
 		if exists(filepath.Join(dir, layerInfoName)) {
 			continue
 		}
-		if ok, err := removeLayer(ctx, dir); err != nil {
+		if ok, err := s.removeLayer(ctx, dir); err != nil {
 			return err
 		} else if ok {
 			remove(dir)

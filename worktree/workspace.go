@@ -42,7 +42,7 @@ const jobObjects = "/berth/objects"
 const (
 	recordName = "workspace.json"
 	emptyName  = "empty" // an empty file
-	treeName   = "tree"  // plain: the files, .git among them
+	treeName   = "files" // plain: the files, .git among them
 	upperName  = "upper" // overlay: what the job writes
 	workName   = "work"  // overlay: the kernel's own
 	gitName    = "git"   // overlay: the layer with the job's .git as it begins; live: the job's .git
@@ -90,7 +90,7 @@ func (r *Repo) newWorkspace(ctx context.Context, spec WorkspaceSpec) (_ *Workspa
 	if err := r.prepare(filepath.Join(r.commonDir, "objects")); err != nil {
 		return nil, err
 	}
-	dir, undo, err := begin(spec.Dir)
+	dir, undo, err := r.store.begin(spec.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (r *Repo) newWorkspace(ctx context.Context, spec WorkspaceSpec) (_ *Workspa
 }
 
 // begin makes a workspace's directory. undo removes all again.
-func begin(dir string) (abs string, undo func(), err error) {
+func (s *Store) begin(dir string) (abs string, undo func(), err error) {
 	if abs, err = resolve(dir); err != nil {
 		return "", nil, err
 	}
@@ -141,7 +141,7 @@ func begin(dir string) (abs string, undo func(), err error) {
 	undo = func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		_ = RemoveWorkspace(ctx, abs) // what it could not remove, a later sweep does
+		_ = RemoveWorkspace(ctx, s.remove, abs) // what it could not remove, a later sweep does
 	}
 	if err := os.WriteFile(filepath.Join(abs, emptyName), nil, 0o444); err != nil {
 		undo()

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"berth/worktree/overlay"
 )
 
 func must(t testing.TB, err error) {
@@ -187,7 +189,7 @@ func TestRoundTrip(t *testing.T) {
 				t.Errorf("dirty is %t, git status says %q", snap.Dirty, outside)
 			}
 			u.unmount(w)
-			must(t, RemoveWorkspace(t.Context(), w.Dir))
+			must(t, RemoveWorkspace(t.Context(), overlay.Remove, w.Dir))
 			if exists(w.Dir) {
 				t.Error("the workspace is still there")
 			}
@@ -384,7 +386,7 @@ func TestConcurrent(t *testing.T) {
 			}
 			sameTree(t, tree(t, u.files(w)), want)
 			u.unmount(w)
-			if err := RemoveWorkspace(t.Context(), w.Dir); err != nil {
+			if err := RemoveWorkspace(t.Context(), overlay.Remove, w.Dir); err != nil {
 				t.Error(err)
 			}
 		})
@@ -410,7 +412,7 @@ func TestRemove(t *testing.T) {
 	must(t, os.Chmod(filepath.Join(in, "ro"), 0o500))
 	u.unmount(w)
 	for range 2 {
-		must(t, RemoveWorkspace(t.Context(), w.Dir))
+		must(t, RemoveWorkspace(t.Context(), overlay.Remove, w.Dir))
 	}
 	if exists(w.Dir) {
 		t.Error("still there")
@@ -421,7 +423,7 @@ func TestRemove(t *testing.T) {
 	// A half-made one, and one whose directory was removed by hand.
 	half := filepath.Join(t.TempDir(), "half")
 	must(t, os.MkdirAll(filepath.Join(half, treeName), 0o700))
-	must(t, RemoveWorkspace(t.Context(), half))
+	must(t, RemoveWorkspace(t.Context(), overlay.Remove, half))
 	alive := filepath.Join(r.CacheDir(), layersName, "base-alive")
 	half = filepath.Join(r.CacheDir(), layersName, "base-half")
 	for _, d := range []string{alive, half} {
@@ -454,7 +456,7 @@ func TestLive(t *testing.T) {
 	if w.Mounts[0] != (Mount{Source: u.root, Target: u.root}) || w.Mounts[1].Target != filepath.Join(u.root, ".git") || w.Mounts[1].Source == w.Mounts[1].Target {
 		t.Errorf("mounts %+v", w.Mounts)
 	}
-	must(t, RemoveWorkspace(t.Context(), dir))
+	must(t, RemoveWorkspace(t.Context(), overlay.Remove, dir))
 	if !exists(filepath.Join(u.root, "a")) || exists(dir) {
 		t.Error("the wrong files were removed")
 	}
