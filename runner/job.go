@@ -122,6 +122,9 @@ func (j *job) run(ctx context.Context) {
 func (j *job) attend(b *box) error {
 	defer b.attachment.close()
 	exit := j.follow(b)
+	if exit.OK() {
+		j.deliver()
+	}
 	j.finish(exit)
 	if j.spec.Keep && exit.Reason != ReasonLost {
 		select {

@@ -521,7 +521,7 @@ func TestSessionEnd(t *testing.T) {
 			t.Errorf("log %d holds %q", i, got)
 		}
 		entries, _ := os.ReadDir(records[i].Dirname)
-		if len(entries) != 2 {
+		if len(entries) != 3 { // result.json too
 			t.Errorf("job %d has left %v", i, entries)
 		}
 	}

@@ -92,7 +92,6 @@ type Record struct {
 	Form      string            `json:"form"`                // how its files came about: overlay, plain or live
 	From      string            `json:"from,omitempty"`      // ID of the ended job whose files it goes on with
 	Workspace string            `json:"workspace,omitempty"` // name of the files that it shares
-	Setup     string            `json:"setup,omitempty"`     // command whose results it starts from
 	Snapshot  worktree.Snapshot `json:"snapshot,omitzero"`
 	Image     string            `json:"image"`
 	ImageID   string            `json:"image_id"`
@@ -107,8 +106,9 @@ type Record struct {
 	Created   time.Time         `json:"created"`
 	Started   time.Time         `json:"started,omitzero"`
 	Ended     time.Time         `json:"ended,omitzero"`
-	Exit      *Exit             `json:"exit,omitempty"` // nil before State is Ended
-	Dirname   string            `json:"-"`              // the job's directory
+	Exit      *Exit             `json:"exit,omitempty"`     // nil before State is Ended
+	Delivery  *Delivery         `json:"delivery,omitempty"` // what became of Spec.Apply and Spec.Branch
+	Dirname   string            `json:"-"`                  // the job's directory
 }
 
 // Runtime is how long the command has run, up to now if it still does.

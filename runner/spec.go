@@ -158,6 +158,9 @@ func (s *Spec) validateFiles() error {
 	if s.Live && (s.Apply || s.Branch != "") {
 		return &InvalidError{What: "choice of files", Value: "--live", Why: "the job changes your own files, so there is nothing to apply", Hint: "leave out --live, or --apply and --branch"}
 	}
+	if s.Branch != "" && strings.HasPrefix(s.Branch, "-") {
+		return &InvalidError{What: "branch", Value: s.Branch, Why: "a name does not begin with a dash"}
+	}
 	if s.Workspace != "" {
 		return CheckName("workspace", s.Workspace)
 	}

@@ -22,8 +22,9 @@ func (e *LayersError) Error() string {
 // overlayOptions are the options that mount an overlay file system of layers. Where they would be too long, or a path has a character that means something
 // in them, the layers get short names: symbolic links in the directory links, which the caller removes with the workspace.
 func overlayOptions(layers []string, upper, work, redirect string) (options, links string, err error) {
+	// With metacopy a file whose mode alone has changed would have no contents in its layer.
 	format := func(layers []string, upper, work string) string {
-		return "lowerdir=" + strings.Join(layers, ":") + ",upperdir=" + upper + ",workdir=" + work + ",redirect_dir=" + redirect
+		return "lowerdir=" + strings.Join(layers, ":") + ",upperdir=" + upper + ",workdir=" + work + ",redirect_dir=" + redirect + ",metacopy=off"
 	}
 	options = format(layers, upper, work)
 	if len(options) <= maxOptions && !strings.ContainsAny(strings.Join(layers, "")+upper+work, `\,:`) {

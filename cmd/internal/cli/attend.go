@@ -181,17 +181,38 @@ func (a *App) explainExit(r runner.Record) {
 	if r.Exit != nil && r.Exit.Reason != runner.ReasonExited {
 		a.complain(fmt.Sprintf("%s: %s", r.Handle, r.Exit), exitHint(r))
 	}
+	a.explainDelivery(r)
+}
+
+// explainDelivery says what became of the changes of a job, where that was asked for.
+func (a *App) explainDelivery(r runner.Record) {
+	d := r.Delivery
+	if d == nil {
+		return
+	}
+	for _, c := range d.Conflicts {
+		a.note("conflict in %q: it %s", c.Path, c.Why)
+	}
+	if d.Branch != nil {
+		a.note("%s is at %.12s", d.Branch.Name, d.Branch.Commit)
+	}
+	if d.Failed() {
+		a.complain(fmt.Sprintf("%s: its changes were not delivered: %s", r.Handle, d.Error), d.Hint)
+	} else if d.Branch == nil || d.Written+d.Removed > 0 {
+		a.note("%s wrote %d files and removed %d", r.Handle, d.Written, d.Removed)
+	}
 }
 
 // waitedCode is the exit code for one job: its own when it has ended, 1 if that
-// would be 0 although something else was waited for, 0 if that has come.
+// would be 0 although something else was waited for or its changes could not be
+// delivered, 0 if what was waited for has come.
 func waitedCode(w runner.Waited, until runner.Condition) int {
 	if w.Matched == until.String() && until.Kind != "" && until.Kind != "exit" {
 		return 0
 	}
 	code := w.Record.Exit.Status()
-	if code == 0 && until.Kind != "" && until.Kind != "exit" {
-		return 1
+	if code == 0 && (until.Kind != "" && until.Kind != "exit" || w.Record.Delivery.Failed()) {
+		return runner.StatusPartly
 	}
 	return code
 }

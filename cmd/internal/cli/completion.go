@@ -89,7 +89,7 @@ func completeCondition(cmd *cobra.Command) {
 
 func completeRun(cmd *cobra.Command) {
 	completeCondition(cmd)
-	for _, flag := range []string{"name", "image", "env", "timeout", "publish", "wait", "ref", "cpus", "memory", "pids", "setup"} {
+	for _, flag := range []string{"name", "image", "env", "timeout", "publish", "wait", "ref", "cpus", "memory", "pids", "setup", "workspace", "branch"} {
 		cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions)
 	}
 	for flag, values := range map[string][]string{"network": {"full", "none"}, "caches": {"auto", "off"}} {

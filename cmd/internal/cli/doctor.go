@@ -64,6 +64,7 @@ func (a *App) doctor(ctx context.Context, asJSON bool) error {
 	findings = append(findings, checkInit(), checkGit(ctx))
 	findings = append(findings, a.checkDirs()...)
 	if engine {
+		findings = append(findings, a.checkOverlay(ctx))
 		findings = append(findings, a.checkLeftovers(ctx))
 	}
 	if ctx.Err() != nil {
@@ -128,6 +129,28 @@ func (a *App) checkEngine(ctx context.Context) []finding {
 		cgroup.Level, cgroup.Cure = warning, "limits of memory are coarser with version 1; a system with version 2 (any since 2022) is better"
 	}
 	return append(findings, cgroup)
+}
+
+// checkOverlay tries out whether jobs can have their files as layers, and does not believe what an earlier try has found.
+func (a *App) checkOverlay(ctx context.Context) finding {
+	dirs, err := configs.FindDirs(a.getenv)
+	if err != nil {
+		return failed("layers", err)
+	}
+	eng, err := a.engine(ctx)
+	if err != nil {
+		return failed("layers", err)
+	}
+	defer eng.Close()
+	found, err := runner.Probe(ctx, eng, dirs, true)
+	switch {
+	case err != nil:
+		return failed("layers", err)
+	case !found.OK:
+		return finding{warning, "layers", "jobs get a checkout each, which takes longer in large repositories: " + found.Why,
+			"berth's directories on ext4, xfs or btrfs (XDG_STATE_HOME, XDG_CACHE_HOME) and Linux 5.11 or newer are what it takes"}
+	}
+	return finding{fine, "layers", "jobs get their files as layers (overlayfs)", ""}
 }
 
 // checkGroup tells whether it is for want of membership that the engine may

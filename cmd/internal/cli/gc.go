@@ -55,7 +55,8 @@ func (a *App) gc(ctx context.Context, all, asJSON bool) error {
 	swept, sweepErr := a.sweep(ctx, true)
 	report.Sessions, report.Containers, report.Expired, report.Elsewhere = swept.Sessions, swept.Containers, swept.Expired, swept.Elsewhere
 	store, storeErr := worktree.NewStore(dirs.Cache).GC(ctx)
-	report.Paths = store.Removed
+	trimmed, trimErr := worktree.NewStore(dirs.Cache).Trim(ctx, configs.LayerLimit)
+	report.Paths = append(store.Removed, trimmed...)
 	var sharedErr error
 	if all && sweepErr == nil {
 		report.Images, report.Network, sharedErr = a.removeShared(ctx, dirs)
@@ -63,7 +64,7 @@ func (a *App) gc(ctx context.Context, all, asJSON bool) error {
 	if err := a.printGC(report, asJSON); err != nil {
 		return err
 	}
-	return firstError([]error{sweepErr, storeErr, sharedErr})
+	return firstError([]error{sweepErr, storeErr, trimErr, sharedErr})
 }
 
 // removeShared removes what jobs share, unless a session lives that takes it

@@ -96,6 +96,9 @@ func stateOf(r runner.Record) string {
 	if r.Keep && !r.Gone {
 		text += " (kept)"
 	}
+	if r.Delivery.Failed() {
+		text += " (not delivered)"
+	}
 	return text
 }
 

@@ -32,6 +32,8 @@ type runOptions struct {
 	From     string // an ended job
 	Files    string // name of a workspace
 	Root     bool
+	Apply    bool
+	Branch   string
 	Keep     bool
 	Wait     bool
 	Limit    time.Duration // of the wait; 0 is none
@@ -130,12 +132,15 @@ the list there; -e adds to it.`,
 	f.StringVar(&o.From, "from", "", "go on with the files of an ended `job`, on a copy of your own")
 	f.StringVar(&o.Files, "workspace", "", "share files with other jobs of the session that give the same `name`, and keep them between jobs")
 	f.BoolVar(&o.Root, "root", false, "run as root in the container, as package managers need")
+	f.BoolVar(&o.Apply, "apply", false, "if it succeeds, put what it has changed into your files: all, or nothing if there is a conflict")
+	f.StringVar(&o.Branch, "branch", "", "if it succeeds, make a branch of this `name` with what it has changed")
 	f.BoolVar(&o.Keep, "keep", false, "hold the container after the end, for berth shell")
 	f.Var(&wait, "wait", "stream the output and exit with the job's code; with a `duration`, for so long")
 	f.Lookup("wait").NoOptDefVal = waitForEnd
 	f.Var(&until, "until", "wait until the `condition` holds: port:8080, text:REGEX, http:8080/path, quiet:5s, exit")
 	f.BoolVar(&o.JSON, "json", false, "print the record of each job as a line of JSON; with --wait at the end, without output")
 	completeRun(cmd)
+	cmd.RegisterFlagCompletionFunc("from", app.completeJob(anyJob))
 	return cmd
 }
 
@@ -156,6 +161,7 @@ func (a *App) run(ctx context.Context, o runOptions) error {
 	spec := specOf(settings.Config)
 	spec.Name, spec.Argv, spec.Dir, spec.Live, spec.Keep = o.Name, o.Argv, caller.Dir, o.Live, o.Keep
 	spec.From, spec.Workspace, spec.Root = o.From, o.Files, o.Root
+	spec.Apply, spec.Branch = o.Apply, o.Branch
 	spec.Env, spec.Caller = append(spec.Env, env...), a.Environ
 	if err := o.Until.Possible(spec.Ports, "the job"); err != nil {
 		return err
