@@ -326,9 +326,10 @@ func (h *Helper) end() error {
 	return removeContainer(context.Background(), h.eng, b.id)
 }
 
-// config gives the container's shape. Of the capabilities, SYS_ADMIN is what trusted attributes are read with.
+// config gives the container's shape. Of the capabilities, SYS_ADMIN is what trusted attributes are read with, and FOWNER what
+// others' files are removed with from directories like /tmp.
 func (h *Helper) config(image images.Image, init string) (*container.Config, *container.HostConfig) {
-	caps := []string{"DAC_READ_SEARCH", "SYS_ADMIN"}
+	var caps []string
 	mounts := []mount.Mount{bind(init, initPath, true)}
 	add := func(dirs []string, readOnly bool) {
 		for _, dir := range dirs {
@@ -337,7 +338,10 @@ func (h *Helper) config(image images.Image, init string) (*container.Config, *co
 			}
 		}
 	}
-	add(h.options.Read, true)
+	if len(h.options.Read) > 0 {
+		caps = append(caps, "DAC_READ_SEARCH", "SYS_ADMIN")
+		add(h.options.Read, true)
+	}
 	if len(h.options.Remove) > 0 {
 		caps = append(caps, "DAC_OVERRIDE", "FOWNER")
 		add(h.options.Remove, false)

@@ -1,12 +1,14 @@
 package runner
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -246,6 +248,48 @@ func TestHelperGivenUp(t *testing.T) {
 	if err := helper.List(t.Context(), s, ".", nil); !errors.Is(err, fs.ErrClosed) {
 		t.Errorf("after the end: %v", err)
 	}
+}
+
+// TestHelperEndsWithItsCaller kills a process that has a helper, while it waits for an answer that it does not read.
+func TestHelperEndsWithItsCaller(t *testing.T) {
+	const env = "BERTH_TEST_HELPER_OWNER"
+	if root := os.Getenv(env); root != "" {
+		dir := filepath.Dir(root)
+		helper := NewHelper(testEngine(t), HelperOptions{Dirs: configs.Dirs{State: dir + "/state", Cache: dir + "/cache"}, Read: []string{root}})
+		helper.Read(t.Context(), overlay.Stack{root}, []string{"large"}, func(overlay.Entry, io.Reader) error {
+			os.Stdout.WriteString("reading\n")
+			select {}
+		})
+		return
+	}
+	h := newHelperTest(t)
+	if err := os.WriteFile(h.root+"/large", make([]byte, 50<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	owner := exec.Command(os.Args[0], "-test.run=^TestHelperEndsWithItsCaller$")
+	owner.Env = append(os.Environ(), env+"="+h.root)
+	out, err := owner.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "reading\n" {
+		t.Errorf("the owner says %q, %v", line, err)
+	}
+	if n := len(h.containers()); n != 1 {
+		t.Errorf("%d helpers", n)
+	}
+	owner.Process.Kill()
+	owner.Wait()
+	killed := time.Now()
+	for len(h.containers()) > 0 {
+		if time.Since(killed) > 10*time.Second {
+			t.Fatal("it is still there")
+		}
+	}
+	t.Log("gone after", time.Since(killed))
 }
 
 func TestHelperRemoves(t *testing.T) {

@@ -30,11 +30,16 @@ func layers(t testing.TB, n int) (s Stack, outside string) {
 	return s, outside
 }
 
-func setAttr(t testing.TB, path, name, value string) {
+func needRoot(t testing.TB, why string) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("trusted attributes need root")
+		t.Skip(why, "needs root")
 	}
+}
+
+func setAttr(t testing.TB, path, name, value string) {
+	t.Helper()
+	needRoot(t, "setting trusted attributes")
 	do(t, unix.Lsetxattr(path, name, []byte(value), 0))
 }
 
@@ -147,6 +152,7 @@ func TestHostileLayers(t *testing.T) {
 			file(t, s[2]+"/b/hidden")
 		}, "link a|dir b"},
 		{"special files", func(t *testing.T, s Stack, out string) {
+			needRoot(t, "making devices")
 			do(t, unix.Mkfifo(s[0]+"/fifo", 0o666), unix.Mknod(s[0]+"/null", unix.S_IFCHR|0o666, 1<<8|3),
 				unix.Mknod(s[0]+"/disk", unix.S_IFBLK|0o666, 0), unix.Mknod(s[0]+"/sock", unix.S_IFSOCK|0o666, 0),
 				os.Link(out+"/secret", s[0]+"/hard"))
@@ -154,13 +160,10 @@ func TestHostileLayers(t *testing.T) {
 		{"names", func(t *testing.T, s Stack, _ string) {
 			file(t, s[0]+"/"+strings.Repeat("n", 255))
 			file(t, s[1]+"/ \n\t\xff\"\\,:;")
-			do(t, os.Mkdir(s[0]+"/...", 0))
+			do(t, os.Mkdir(s[0]+"/...", 0o700))
 		}, "file  \n\t\xff\"\\,:;|dir ...|file " + strings.Repeat("n", 255)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if os.Getuid() != 0 && c.name == "special files" {
-				t.Skip("making devices needs root")
-			}
 			s, out := layers(t, 3)
 			c.make(t, s, out)
 			got := paths(t, s, ".")
@@ -274,9 +277,7 @@ func TestDeeperThanAPath(t *testing.T) {
 	makeDeep(t, s[0], depth)
 	makeDeep(t, s[1], depth)
 	defer func() { do(t, Remove(context.Background(), s...)) }()
-	if os.Getuid() != 0 {
-		t.Skip("the directories are not readable")
-	}
+	needRoot(t, "reading the directories")
 	if got := paths(t, s, "."); len(got) != 2*depth+1 || got[depth] != "dir "+strings.Repeat("d/", depth-1)+"d" {
 		t.Errorf("%d entries, want %d", len(got), 2*depth+1)
 	}
@@ -384,6 +385,7 @@ func TestLayersThatChangeMeanwhile(t *testing.T) {
 // TestRandomHostileLayers has nothing to compare with: it must come to an end, show nothing of the outside, and Changes must
 // lead from what List says of the lower layers to what it says of all.
 func TestRandomHostileLayers(t *testing.T) {
+	needRoot(t, "setting trusted attributes")
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("BERTH_TEST_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)

@@ -21,9 +21,7 @@ import (
 // mount shows an overlay of the stack, with its uppermost layer writable, and returns where and how to end that.
 func mount(t testing.TB, s Stack) (dir string, unmount func()) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("mounting an overlay needs root")
-	}
+	needRoot(t, "mounting an overlay")
 	dir = t.TempDir()
 	work, err := os.MkdirTemp(filepath.Dir(s[0]), "work")
 	if err != nil {
@@ -192,6 +190,7 @@ func compare(t testing.TB, what string, got, want map[string]state) {
 
 // TestSeesWhatTheKernelSees does random things in chains of real overlays.
 func TestSeesWhatTheKernelSees(t *testing.T) {
+	needRoot(t, "mounting an overlay")
 	first, rounds := uint64(time.Now().UnixNano()), 400
 	if s := os.Getenv("BERTH_TEST_SEED"); s != "" {
 		first, _ = strconv.ParseUint(s, 10, 64)

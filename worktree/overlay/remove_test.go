@@ -114,9 +114,7 @@ func TestRemoveRefuses(t *testing.T) {
 
 // TestRemoveGoesOn has a directory of root's in its way, which only root can empty, and none when it is empty.
 func TestRemoveGoesOn(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("making files of others needs root")
-	}
+	needRoot(t, "making files of others")
 	dir := realTempDir(t) + "/dir"
 	do(t, os.MkdirAll(dir+"/work/work", 0o755), os.Chmod(dir+"/work/work", 0), os.MkdirAll(dir+"/own", 0o755),
 		os.MkdirAll(dir+"/foreign/in", 0o755), os.WriteFile(dir+"/own/f", nil, 0o644))
