@@ -16,7 +16,7 @@ INITS    := $(INITDIR)/berth-init-linux-amd64 $(INITDIR)/berth-init-linux-arm64
 FLAGS    := -trimpath -buildvcs=false
 BUILD    := CGO_ENABLED=0 $(GO) build $(FLAGS)
 CHECK    := CGO_ENABLED=0 GOFLAGS='$(strip $(shell $(GO) env GOFLAGS) $(FLAGS))' $(GO)
-INITSRC  := $(wildcard cmd/berth-init/*.go runner/control/*.go) go.mod
+INITSRC  := $(wildcard cmd/berth-init/*.go runner/control/*.go worktree/overlay/*.go) go.mod
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 # Two packages at once: more disturb each other's deadlines on few processors.
 GOTEST   := $(DEV)/tidy.sh $(GO) test -race -count=1 -p 2

@@ -18,6 +18,7 @@ const (
 	Lease      = 2 * time.Hour      // how long a session without an owner outlives its last use
 	Retention  = 7 * 24 * time.Hour // how long records and logs of ended sessions are kept
 	LogLimit   = 256 << 20          // bytes of output kept of one job
+	LayerLimit = 20 << 30           // bytes of file states kept for later sessions
 	Pids       = 4096               // processes and threads of one job
 	ShmSize    = 256 << 20          // bytes of /dev/shm; browsers want more than Docker's 64 MiB
 	RunSize    = 64 << 20           // bytes of /run

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"berth/configs"
 	"berth/runner/frugal"
 )
 
@@ -45,7 +46,7 @@ func ParseCondition(s string) (Condition, error) {
 			err = fmt.Errorf("exit takes nothing more")
 		}
 	case "port":
-		c.Port, err = parsePortNumber(rest)
+		c.Port, err = configs.ParsePortNumber(rest)
 	case "text":
 		c.Text = rest
 		if rest == "" {
@@ -54,7 +55,7 @@ func ParseCondition(s string) (Condition, error) {
 	case "http":
 		port, path, _ := strings.Cut(rest, "/")
 		c.Path = "/" + path
-		c.Port, err = parsePortNumber(port)
+		c.Port, err = configs.ParsePortNumber(port)
 	case "quiet":
 		if c.Quiet, err = time.ParseDuration(rest); err != nil || c.Quiet <= 0 {
 			err = fmt.Errorf("%q is not a duration such as 5s", rest)

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -50,6 +51,8 @@ type shape struct {
 	mounts   []mount.Mount
 	ports    []PortSpec
 	hostname string
+	network  string // as in Spec
+	limits   Limits
 }
 
 // config gives the three parts of a container's configuration. The command is
@@ -73,11 +76,11 @@ func (s shape) config() (*container.Config, *container.HostConfig, *network.Netw
 		Healthcheck:  &container.HealthConfig{Test: []string{"NONE"}}, // the image's is about its own command
 		StopSignal:   "SIGTERM",
 	}
-	pids := int64(configs.Pids)
+	pids := cmp.Or(s.limits.Pids, configs.Pids)
 	host := &container.HostConfig{
 		AutoRemove:   true,
 		LogConfig:    container.LogConfig{Type: "none"}, // our log store is the log
-		NetworkMode:  networkName,
+		NetworkMode:  s.networkMode(),
 		PortBindings: bindings,
 		CapDrop:      []string{"ALL"},
 		SecurityOpt:  []string{"no-new-privileges"},
@@ -86,14 +89,24 @@ func (s shape) config() (*container.Config, *container.HostConfig, *network.Netw
 		Tmpfs:        map[string]string{"/run": fmtSize(configs.RunSize) + ",mode=1777,nosuid,nodev"},
 		Mounts:       append([]mount.Mount{bind(s.init, initPath, true)}, s.mounts...),
 		Resources: container.Resources{
-			PidsLimit: &pids,
-			Ulimits:   []*container.Ulimit{{Name: "core", Soft: 0, Hard: 0}},
+			NanoCPUs:   int64(s.limits.CPUs * 1e9),
+			Memory:     s.limits.Memory,
+			MemorySwap: s.limits.Memory, // of both together: no swap
+			PidsLimit:  &pids,
+			Ulimits:    []*container.Ulimit{{Name: "core", Soft: 0, Hard: 0}},
 		},
 	}
 	if s.uid == 0 {
 		host.CapAdd = slices.Clone(rootCapabilities)
 	}
 	return config, host, nil
+}
+
+func (s shape) networkMode() container.NetworkMode {
+	if s.network == string(configs.NetworkNone) {
+		return "none"
+	}
+	return networkName
 }
 
 // publish maps the ports to be published: TCP from the port on which init

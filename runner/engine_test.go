@@ -2,11 +2,13 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,6 +54,7 @@ func newHarness(t testing.TB) *harness { return newHarnessIn(t, testDirs(t)) }
 func newHarnessIn(t testing.TB, dirs configs.Dirs) *harness {
 	t.Helper()
 	h := &harness{t: t, eng: testEngine(t), repo: testRepo(t), dirs: dirs}
+	knowProbe(t, dirs)
 	var err error
 	h.Session, err = NewSession(Options{
 		Dirs:    h.dirs,
@@ -71,6 +74,38 @@ func newHarnessIn(t testing.TB, dirs configs.Dirs) *harness {
 		h.nothingLeft()
 	})
 	return h
+}
+
+// knownProbe is the file in which an engine's probe is remembered.
+var knownProbe struct {
+	sync.Once
+	name string
+	data []byte
+}
+
+// knowProbe spares a session the trying out of overlay file systems: once is enough.
+func knowProbe(t testing.TB, dirs configs.Dirs) {
+	t.Helper()
+	knownProbe.Do(func() {
+		first := testDirs(t)
+		if _, err := Probe(t.Context(), testEngine(t), first, false); err != nil {
+			t.Fatal(err)
+		}
+		found, err := filepath.Glob(filepath.Join(first.Cache, "overlay-*.json"))
+		if err == nil && len(found) == 1 {
+			knownProbe.name = filepath.Base(found[0])
+			knownProbe.data, err = os.ReadFile(found[0])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	if knownProbe.name == "" {
+		return
+	}
+	if err := errors.Join(os.MkdirAll(dirs.Cache, 0o700), os.WriteFile(filepath.Join(dirs.Cache, knownProbe.name), knownProbe.data, 0o600)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // in gives the same harness to a subtest.

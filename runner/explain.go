@@ -69,10 +69,18 @@ func hint(err error) string {
 		noRepo    *worktree.NotRepoError
 		refused   *worktree.RefusedRootError
 		noRef     *worktree.UnknownRefError
+		from      *FromError
+		noCarry   *worktree.CarryError
+		noKey     *worktree.KeyError
+		layers    *worktree.LayersError
+		setup     *SetupError
 		large     *worktree.TooLargeError
 		badImage  *images.InvalidRefError
 		noImage   *images.NotFoundError
 		cursor    *logstore.CursorError
+		config    *configs.FileError
+		variable  *configs.VariableError
+		caches    *CachesInUseError
 		git       *worktree.GitError
 		file      *fs.PathError
 	)
@@ -133,12 +141,28 @@ func hint(err error) string {
 			return "did you mean " + strings.Join(noRef.Near, " or ") + "?"
 		}
 		return "git branch -a and git tag list what there is"
+	case errors.As(err, &from):
+		return from.Hint
+	case errors.As(err, &noCarry):
+		return "carry takes files and directories of the working tree, as paths from its top"
+	case errors.As(err, &noKey):
+		return "key files are paths from the top of the repository, or patterns such as **/package-lock.json"
+	case errors.As(err, &layers):
+		return "begin anew: apply what the last job has made (berth apply), and run without --from"
+	case errors.As(err, &setup):
+		return "berth logs " + setup.Job + " has all of its output"
 	case errors.As(err, &large):
 		return "add them to .gitignore, or to git if they are meant"
 	case errors.As(err, &badImage):
 		return "an image is named like debian:12 or ghcr.io/owner/name:tag; host is this machine's own toolchains"
 	case errors.As(err, &noImage):
 		return imageHint(noImage)
+	case errors.As(err, &config):
+		return config.Problems[0].Hint
+	case errors.As(err, &variable):
+		return variable.Hint
+	case errors.As(err, &caches):
+		return "wait until its jobs have ended, or kill them: berth ps lists them"
 	case errors.As(err, &cursor):
 		return "use --since start, or a cursor from an earlier reading"
 	case errors.Is(err, images.ErrNoInit):

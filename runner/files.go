@@ -11,20 +11,11 @@ import (
 	"github.com/docker/docker/api/types/mount"
 
 	"berth/images"
-	"berth/worktree"
 )
 
-// goCaches are the caches of the Go toolchain, below the home directory where
-// it looks for them by default, and below the repository's cache directory.
-// The jobs of one repository share them, and so trust each other.
-var goCaches = []struct{ home, cache string }{
-	{"go/pkg/mod", "go-mod"},
-	{".cache/go-build", "go-build"},
-}
-
-// files makes everything that the job's container mounts, and the environment
+// mounts makes everything that the job's container mounts, and the environment
 // of its command.
-func (j *job) files(ctx context.Context) ([]mount.Mount, []string, error) {
+func (j *job) mounts(ctx context.Context) ([]mount.Mount, []string, error) {
 	s := j.session
 	dir := func(name string) string { return filepath.Join(j.record.Dirname, name) }
 	var mounts []mount.Mount
@@ -53,65 +44,28 @@ func (j *job) files(ctx context.Context) ([]mount.Mount, []string, error) {
 			return nil, nil, err
 		}
 		mounts = append(mounts, cover...)
-		etc, err := s.userFiles(dir(etcDir))
+		etc, err := j.userFiles(dir(etcDir))
 		if err != nil {
 			return nil, nil, err
 		}
 		mounts = append(mounts, etc...)
 	}
-	if j.repo != nil {
-		for _, c := range goCaches {
-			source := filepath.Join(j.repo.CacheDir(), "caches", c.cache)
-			if err := os.MkdirAll(source, 0o700); err != nil {
-				return nil, nil, err
-			}
-			mounts = append(mounts, bind(source, filepath.Join(s.home, c.home), false))
-		}
-	}
-
-	work, err := j.workspace(ctx, dir(workDir))
+	caches, err := j.caches()
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, m := range work.Mounts {
-		mounts = append(mounts, bind(m.Source, m.Target, m.ReadOnly))
+	mounts = append(mounts, caches...)
+
+	work, err := j.workspace(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
+	mounts = append(mounts, work...)
 	mounts = sortMounts(mounts)
 	if err := j.makeMountPoints(mounts); err != nil {
 		return nil, nil, err
 	}
 	return mounts, j.environment(), nil
-}
-
-func (j *job) workspace(ctx context.Context, dir string) (*worktree.Workspace, error) {
-	switch {
-	case j.repo == nil:
-		return j.session.store.LiveDir(j.spec.Dir, dir)
-	case j.spec.Live:
-		return j.repo.Live(ctx, dir)
-	}
-	w, err := j.repo.NewWorkspace(ctx, j.record.Snapshot, dir)
-	if err != nil {
-		return nil, err
-	}
-	return w, j.makeWorkDir(w)
-}
-
-// makeWorkDir makes the caller's directory where the snapshot has none: git
-// knows no empty directories, nor ignored ones.
-func (j *job) makeWorkDir(w *worktree.Workspace) error {
-	i := slices.IndexFunc(w.Mounts, func(m worktree.Mount) bool { return m.Target == w.Root })
-	rest, err := filepath.Rel(w.Root, j.spec.Dir)
-	if i < 0 || err != nil || rest == "." {
-		return err
-	}
-	// Within the tree, whatever links the snapshot of another ref holds.
-	tree, err := os.OpenRoot(w.Mounts[i].Source)
-	if err != nil {
-		return err
-	}
-	defer tree.Close()
-	return tree.MkdirAll(rest, 0o755)
 }
 
 // cover hides berth's own directories where one of the host's mounts would show
@@ -131,11 +85,11 @@ func (s *Session) cover(host []images.Mount, dir string) ([]mount.Mount, error) 
 }
 
 // userFiles writes /etc/passwd and /etc/group with the job's user in them.
-func (s *Session) userFiles(dir string) ([]mount.Mount, error) {
+func (j *job) userFiles(dir string) ([]mount.Mount, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	passwd, group := images.Passwd(s.uid, s.gid, s.user, s.home)
+	passwd, group := images.Passwd(j.uid(), j.gid(), j.user(), j.session.home)
 	var mounts []mount.Mount
 	for name, data := range map[string][]byte{"passwd": passwd, "group": group} {
 		path := filepath.Join(dir, name)
@@ -157,30 +111,41 @@ func (j *job) makeMountPoints(mounts []mount.Mount) error {
 				parent = k
 			}
 		}
-		if parent < 0 || !strings.HasPrefix(mounts[parent].Source, j.record.Dirname+"/") {
+		if parent < 0 || mounts[parent].Type == mount.TypeVolume || !j.owns(mounts[parent].Source) {
 			continue
 		}
 		rest := strings.TrimPrefix(m.Target, mounts[parent].Target+"/")
-		if err := makeMountPoint(mounts[parent].Source, rest, m.Source); err != nil {
+		if err := makeMountPoint(mounts[parent].Source, rest, m); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// owns tells whether a directory is one of the job's, or a cache: a toolchain
+// may be mounted below one.
+func (j *job) owns(dir string) bool {
+	return strings.HasPrefix(dir, j.record.Dirname+"/") ||
+		j.files.repo != nil && strings.HasPrefix(dir, filepath.Join(j.files.repo.CacheDir(), cachesDir)+"/")
+}
+
 // makeMountPoint makes path within dir, whatever links a snapshot has put
-// there: a directory or a file, like source.
-func makeMountPoint(dir, path, source string) error {
-	info, err := os.Stat(source)
-	if err != nil {
-		return err
+// there: a directory or a file, like what is mounted.
+func makeMountPoint(dir, path string, m mount.Mount) error {
+	isDir := m.Type == mount.TypeVolume
+	if !isDir {
+		info, err := os.Stat(m.Source)
+		if err != nil {
+			return err
+		}
+		isDir = info.IsDir()
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	if info.IsDir() {
+	if isDir {
 		return root.MkdirAll(path, 0o755)
 	}
 	if err := root.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -207,13 +172,35 @@ func (j *job) environment() []string {
 	}
 	env = append(env,
 		"HOME="+s.home,
-		"USER="+s.user,
-		"LOGNAME="+s.user,
+		"USER="+j.user(),
+		"LOGNAME="+j.user(),
 		"HOSTNAME="+j.record.Handle,
 		"PWD="+j.record.Dir,
 		"BERTH_JOB="+j.record.ID,
 	)
 	return lastOfEach(append(env, j.spec.Env...))
+}
+
+// uid, gid and user are whom the command runs as.
+func (j *job) uid() int {
+	if j.spec.Root {
+		return 0
+	}
+	return j.session.uid
+}
+
+func (j *job) gid() int {
+	if j.spec.Root {
+		return 0
+	}
+	return j.session.gid
+}
+
+func (j *job) user() string {
+	if j.spec.Root {
+		return "root"
+	}
+	return j.session.user
 }
 
 // lastOfEach keeps the last entry of each key, in order.

@@ -18,7 +18,6 @@ import (
 	"berth/images"
 	"berth/runner/control"
 	"berth/runner/logstore"
-	"berth/worktree"
 )
 
 // Waits at the edges of a job's life.
@@ -36,13 +35,15 @@ const (
 type job struct {
 	session *Session
 	spec    Spec
-	repo    *worktree.Repo // nil with Live outside a repository
+	files   files
 	image   images.Image
 	init    string // path of the init for it
 	log     *logstore.Writer
 	env     []string
 	cancel  context.CancelFunc // of what run does before the container runs
 	taken   []PortSpec         // ports of the host reserved for it
+
+	cachesLock *fileLock // nil unless it has the repository's caches mounted
 
 	release  chan struct{} // closed when a kept container is no longer wanted
 	released sync.Once
@@ -54,6 +55,13 @@ type job struct {
 	changed    chan struct{} // closed and replaced at each change of record
 	attachment *attachment   // nil unless the container runs
 	killedBy   string        // who first asked for the end
+}
+
+func newJob(s *Session, spec Spec) *job {
+	return &job{
+		session: s, spec: spec,
+		release: make(chan struct{}), ended: make(chan struct{}), gone: make(chan struct{}), changed: make(chan struct{}),
+	}
 }
 
 // Record returns a copy of what is known now.
@@ -92,6 +100,7 @@ func (j *job) change(change func(*Record)) {
 // or the engine refuses to remove it; then the record's Gone stays false.
 func (j *job) run(ctx context.Context) {
 	defer close(j.gone)
+	defer j.releaseCaches()
 	defer j.cancel()
 	over, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -166,11 +175,11 @@ type removal struct {
 
 // watchRemoval registers for the removal of a container, which must happen
 // before its start. The answer waits to be received, and comes at the latest
-// when ctx is done.
-func (s *Session) watchRemoval(ctx context.Context, id string) <-chan removal {
-	removed, failed := s.engine.ContainerWait(ctx, id, container.WaitConditionRemoved)
+// when ctx is done. The goroutine that waits for it is added to readers.
+func watchRemoval(ctx context.Context, eng Engine, readers *sync.WaitGroup, id string) <-chan removal {
+	removed, failed := eng.ContainerWait(ctx, id, container.WaitConditionRemoved)
 	answer := make(chan removal, 1)
-	s.readers.Go(func() {
+	readers.Go(func() {
 		select {
 		case r := <-removed:
 			a := removal{code: r.StatusCode}
@@ -201,7 +210,7 @@ func (b *box) wait() (int64, error) {
 
 // prepare makes the job's files and its container, and hands over the command.
 func (j *job) prepare(ctx, over context.Context) (*box, error) {
-	mounts, env, err := j.files(ctx)
+	mounts, env, err := j.mounts(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -216,10 +225,12 @@ func (j *job) prepare(ctx, over context.Context) (*box, error) {
 		labels:   s.labels(j.record),
 		image:    j.image,
 		init:     j.init,
-		uid:      s.uid,
-		gid:      s.gid,
+		uid:      j.uid(),
+		gid:      j.gid(),
 		mounts:   mounts,
 		ports:    j.hostPorts(),
+		network:  j.spec.Network,
+		limits:   s.bounded(j.spec.Limits),
 	}
 	b, err := j.start(ctx, over, spec)
 	switch {
@@ -238,6 +249,15 @@ func (j *job) prepare(ctx, over context.Context) (*box, error) {
 		b, err = j.start(ctx, over, spec)
 	}
 	return b, err
+}
+
+// bounded makes of limits those that the engine takes: it refuses more
+// processors than there are, which a file written for a larger machine asks for.
+func (s *Session) bounded(l Limits) Limits {
+	if s.cpus > 0 {
+		l.CPUs = min(l.CPUs, float64(s.cpus))
+	}
+	return l
 }
 
 // hostPorts fills in the host's port for those that ask for none in
@@ -289,7 +309,7 @@ func (j *job) start(ctx, over context.Context, spec shape) (_ *box, err error) {
 		return nil, err
 	}
 	// The wait outlives this function, and ends with the job.
-	b.removal = j.session.watchRemoval(over, b.id)
+	b.removal = watchRemoval(over, eng, &j.session.readers, b.id)
 	if err := eng.ContainerStart(ctx, b.id, container.StartOptions{}); err != nil {
 		return nil, engineError("start container", err)
 	}

@@ -89,7 +89,10 @@ type Record struct {
 	Command   []string          `json:"command"`
 	Repo      string            `json:"repo,omitempty"` // top of the user's working tree; "" if there is none
 	Dir       string            `json:"dir"`
-	Form      string            `json:"form"` // how its files came about: plain or live
+	Form      string            `json:"form"`                // how its files came about: overlay, plain or live
+	From      string            `json:"from,omitempty"`      // ID of the ended job whose files it goes on with
+	Workspace string            `json:"workspace,omitempty"` // name of the files that it shares
+	Setup     string            `json:"setup,omitempty"`     // command whose results it starts from
 	Snapshot  worktree.Snapshot `json:"snapshot,omitzero"`
 	Image     string            `json:"image"`
 	ImageID   string            `json:"image_id"`

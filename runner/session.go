@@ -49,7 +49,9 @@ type Session struct {
 	connecting sync.Mutex
 	engine     Engine // nil before the first connection
 	images     *images.Resolver
+	cpus       int  // of the engine's machine
 	network    bool // is there
+	probed     *Probed
 
 	mu      sync.Mutex
 	info    Info
@@ -59,6 +61,8 @@ type Session struct {
 	uses    int // calls under way
 	ending  bool
 	ended   chan struct{}
+	named   map[string]*namedFiles // by name
+	setups  map[string]*setupRun   // under way, by key
 }
 
 // NewSession begins a session and locks its directory, until [Session.End].
@@ -88,6 +92,8 @@ func NewSession(o Options) (*Session, error) {
 		user:    user,
 		info:    info,
 		counts:  map[string]int{},
+		named:   map[string]*namedFiles{},
+		setups:  map[string]*setupRun{},
 		lastUse: time.Now(),
 		ended:   make(chan struct{}),
 	}
@@ -138,7 +144,7 @@ func (s *Session) connect(ctx context.Context) error {
 		if IsRootless(info) {
 			s.uid, s.gid = 0, 0 // which is the calling user outside
 		}
-		s.engine, s.images = eng, images.NewResolver(eng)
+		s.engine, s.images, s.cpus = eng, images.NewResolver(eng), info.NCPU
 	}
 	if !s.network {
 		if err := ensureNetwork(ctx, s.engine); err != nil {
@@ -158,7 +164,7 @@ func (s *Session) Run(ctx context.Context, spec Spec, events func(Event)) (Recor
 	if err := s.connect(ctx); err != nil {
 		return Record{}, err
 	}
-	j := &job{session: s, spec: spec, release: make(chan struct{}), ended: make(chan struct{}), gone: make(chan struct{}), changed: make(chan struct{})}
+	j := newJob(s, spec)
 	r := Record{
 		ID:      ulid.Make().String(),
 		Command: spec.Argv,
@@ -171,7 +177,7 @@ func (s *Session) Run(ctx context.Context, spec Spec, events func(Event)) (Recor
 
 	both, bctx := errgroup.WithContext(ctx)
 	both.Go(func() (err error) {
-		j.repo, r.Snapshot, err = s.snapshot(bctx, spec)
+		j.files, err = s.findFiles(bctx, spec)
 		return err
 	})
 	both.Go(func() (err error) {
@@ -181,13 +187,13 @@ func (s *Session) Run(ctx context.Context, spec Spec, events func(Event)) (Recor
 	if err := both.Wait(); err != nil {
 		return Record{}, err
 	}
-	r.Image, r.ImageID, r.Digest = j.image.Ref, j.image.ID, j.image.Digest
-	r.Form = worktree.Plain
-	if spec.Live {
-		r.Form = worktree.Live
+	if err := j.carry(ctx); err != nil {
+		return Record{}, err
 	}
-	if j.repo != nil {
-		r.Repo = j.repo.Root()
+	r.Image, r.ImageID, r.Digest = j.image.Ref, j.image.ID, j.image.Digest
+	r.Form, r.Snapshot, r.From, r.Workspace = j.files.form, j.files.snap, j.files.from.ID, spec.Workspace
+	if j.files.repo != nil {
+		r.Repo = j.files.repo.Root()
 	}
 	j.record = r
 	s.awaitPorts(ctx, spec.Ports)
@@ -195,20 +201,6 @@ func (s *Session) Run(ctx context.Context, spec Spec, events func(Event)) (Recor
 		return Record{}, err
 	}
 	return j.Record(), nil
-}
-
-// snapshot finds the repository and stores what the job is to see.
-func (s *Session) snapshot(ctx context.Context, spec Spec) (*worktree.Repo, worktree.Snapshot, error) {
-	repo, err := s.store.Open(ctx, spec.Dir)
-	var none *worktree.NotRepoError
-	if spec.Live && errors.As(err, &none) {
-		return nil, worktree.Snapshot{}, s.store.CheckLive(spec.Dir)
-	}
-	if err != nil || spec.Live {
-		return repo, worktree.Snapshot{}, err
-	}
-	snap, err := repo.Snapshot(ctx, spec.Ref)
-	return repo, snap, err
 }
 
 // findImage resolves the image and has the init for it at hand.
@@ -255,7 +247,7 @@ func (s *Session) register(j *job) (err error) {
 	if s.ending {
 		return &EndedError{s.info.ID}
 	}
-	if j.record.Handle, err = s.newHandle(j.spec); err != nil {
+	if j.record.Handle, err = s.newHandle(j); err != nil {
 		return err
 	}
 	for _, p := range j.spec.Ports {
@@ -296,9 +288,13 @@ func (s *Session) register(j *job) (err error) {
 // newHandle makes a handle that no running job of the session has: the name
 // that was asked for, or the command's with a number. A name may be used again
 // when its job has ended, and means the newer one from then on.
-func (s *Session) newHandle(spec Spec) (string, error) {
+func (s *Session) newHandle(j *job) (string, error) {
+	spec := j.spec
 	if spec.Name == "" {
 		base := spec.handleBase()
+		if j.files.setup != nil {
+			base = "setup"
+		}
 		for {
 			s.counts[base]++
 			h := base + "-" + strconv.Itoa(s.counts[base])
@@ -467,6 +463,11 @@ func (s *Session) end(ctx context.Context, by string, grace time.Duration) error
 	for _, j := range jobs {
 		err = errors.Join(err, cleanJob(ctx, j.Record().Dirname))
 	}
+	err = errors.Join(err, cleanNamed(ctx, s.info.Dir))
+	s.store.Close()
+	if _, terr := s.store.Trim(ctx, configs.LayerLimit); terr != nil {
+		err = errors.Join(err, terr)
+	}
 	if len(jobs) == 0 {
 		err = errors.Join(err, os.RemoveAll(s.info.Dir)) // nothing to remember
 	} else if err == nil {
@@ -482,8 +483,8 @@ func (s *Session) end(ctx context.Context, by string, grace time.Duration) error
 	return err
 }
 
-// removeLeft removes what the engine has of this session without our knowing:
-// a container whose creation was answered by a broken connection.
+// removeLeft removes what the engine has of this session when its jobs are gone: volumes of named workspaces, what somebody else left when he removed
+// a container, and a container whose creation was answered by a broken connection.
 func (s *Session) removeLeft(ctx context.Context) error {
 	s.connecting.Lock()
 	defer s.connecting.Unlock()
@@ -491,7 +492,7 @@ func (s *Session) removeLeft(ctx context.Context) error {
 		return nil
 	}
 	_, err := removeLabelled(ctx, s.engine, LabelSession+"="+s.info.ID, func(container.Summary) bool { return true })
-	return err
+	return errors.Join(err, removeVolumes(ctx, s.engine, LabelSession+"="+s.info.ID, func(string) bool { return true }))
 }
 
 // use counts a call for the lease, until the returned function is called.

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -71,55 +71,15 @@ type PortSpec struct {
 	Proto string `json:"proto"`          // tcp or udp
 }
 
-func (p PortSpec) String() string {
-	s := strconv.Itoa(p.Port)
-	if p.Host != 0 {
-		s = strconv.Itoa(p.Host) + ":" + s
-	}
-	if p.Proto == "udp" {
-		s += "/udp"
-	}
-	return s
-}
+func (p PortSpec) String() string { return configs.Port(p).String() }
 
 // ParsePort reads PORT, HOST:PORT, and either with /tcp or /udp.
 func ParsePort(s string) (PortSpec, error) {
-	bad := func(why string) (PortSpec, error) {
-		return PortSpec{}, &InvalidError{What: "port", Value: s, Why: why, Hint: "use -p 4040, -p 8080:4040 or -p 4040/udp"}
+	p, err := configs.ParsePort(s)
+	if err != nil {
+		return PortSpec{}, &InvalidError{What: "port", Value: s, Why: err.Error(), Hint: "use -p 4040, -p 8080:4040 or -p 4040/udp"}
 	}
-	ports, proto, ok := strings.Cut(s, "/")
-	if !ok {
-		proto = "tcp"
-	}
-	if proto != "tcp" && proto != "udp" {
-		return bad("the protocol is tcp or udp")
-	}
-	host, port, ok := strings.Cut(ports, ":")
-	if !ok {
-		host, port = "", host
-	}
-	p := PortSpec{Proto: proto}
-	var err error
-	if p.Port, err = parsePortNumber(port); err != nil {
-		return bad(err.Error())
-	}
-	if ok {
-		if p.Host, err = parsePortNumber(host); err != nil {
-			return bad(err.Error())
-		}
-	}
-	return p, nil
-}
-
-func parsePortNumber(s string) (int, error) {
-	n, err := strconv.Atoi(s)
-	if err != nil || strings.ContainsAny(s, "+-") {
-		return 0, fmt.Errorf("%q is not a number", s)
-	}
-	if n < 1 || n > 65535 {
-		return 0, fmt.Errorf("%d is not between 1 and 65535", n)
-	}
-	return n, nil
+	return PortSpec(p), nil
 }
 
 // nameRule is what a handle may look like: fit for a container's name.
@@ -166,16 +126,77 @@ func (s *Spec) Validate() error {
 			return &InvalidError{What: "environment entry", Value: e, Why: "it is not of the form KEY=VALUE"}
 		}
 	}
-	if s.Timeout < 0 {
-		return &InvalidError{What: "timeout", Value: s.Timeout.String(), Why: "it is negative"}
+	if err := configs.CheckTimeout(s.Timeout); err != nil {
+		return &InvalidError{What: "timeout", Value: s.Timeout.String(), Why: err.Error()}
 	}
-	if s.Timeout > 0 && s.Timeout < time.Millisecond {
-		return &InvalidError{What: "timeout", Value: s.Timeout.String(), Why: "it is below a millisecond"}
+	if err := s.validateFiles(); err != nil {
+		return err
 	}
+	if err := s.validateSettings(); err != nil {
+		return err
+	}
+	return s.validatePorts()
+}
+
+// validateFiles checks that at most one thing is said about where the files come from.
+func (s *Spec) validateFiles() error {
 	if s.Live && s.Ref != "" {
 		return &InvalidError{What: "ref", Value: s.Ref, Why: "--live runs on the files as they are", Hint: "leave out --live or --ref"}
 	}
-	return s.validatePorts()
+	if s.From != "" && s.Ref != "" {
+		return &InvalidError{What: "ref", Value: s.Ref, Why: "--from goes on with the files of a job", Hint: "leave out --from or --ref"}
+	}
+	var given []string
+	for flag, is := range map[string]bool{"--live": s.Live, "--from": s.From != "", "--workspace": s.Workspace != ""} {
+		if is {
+			given = append(given, flag)
+		}
+	}
+	if slices.Sort(given); len(given) > 1 {
+		return &InvalidError{What: "choice of files", Value: strings.Join(given, " "), Why: "each of them says which files to use", Hint: "leave out all but one"}
+	}
+	if s.Live && (s.Apply || s.Branch != "") {
+		return &InvalidError{What: "choice of files", Value: "--live", Why: "the job changes your own files, so there is nothing to apply", Hint: "leave out --live, or --apply and --branch"}
+	}
+	if s.Workspace != "" {
+		return CheckName("workspace", s.Workspace)
+	}
+	return nil
+}
+
+// validateSettings checks what package configs has the rules for.
+func (s *Spec) validateSettings() error {
+	if s.Setup != nil {
+		if strings.TrimSpace(s.Setup.Run) == "" || strings.Contains(s.Setup.Run, "\x00") {
+			return &InvalidError{What: "setup", Value: s.Setup.Run, Why: "it is no command"}
+		}
+		for _, k := range s.Setup.Key {
+			if err := configs.CheckPattern(k); err != nil {
+				return &InvalidError{What: "key file of the setup", Value: k, Why: err.Error()}
+			}
+		}
+	}
+	if s.Carry.Off && len(s.Carry.Paths) > 0 {
+		return &InvalidError{What: "carry", Value: s.Carry.Paths[0], Why: "it is off, and has paths"}
+	}
+	for _, p := range s.Carry.Paths {
+		if err := configs.CheckPath(p); err != nil {
+			return &InvalidError{What: "path to carry", Value: p, Why: err.Error(), Hint: "name files and directories from the top of the repository"}
+		}
+	}
+	if err := s.Limits.validate(); err != nil {
+		return err
+	}
+	switch configs.Network(s.Network) {
+	case "", configs.NetworkFull:
+	case configs.NetworkNone:
+		if len(s.Ports) > 0 {
+			return &InvalidError{What: "port", Value: s.Ports[0].String(), Why: "without a network none is reached", Hint: "leave out -p, or add --network full"}
+		}
+	default:
+		return &InvalidError{What: "network", Value: s.Network, Why: "it is full or none"}
+	}
+	return nil
 }
 
 func (s *Spec) validatePorts() error {
@@ -193,6 +214,22 @@ func (s *Spec) validatePorts() error {
 		if p.Proto == "tcp" && p.Port >= firstPrivatePort && p.Port < firstPrivatePort+len(s.Ports) {
 			return &InvalidError{What: "port", Value: p.String(), Why: fmt.Sprintf("ports from %d on are used inside the container to forward others", firstPrivatePort)}
 		}
+	}
+	return nil
+}
+
+func (l Limits) validate() error {
+	bad := func(what string, value any, err error) error {
+		return &InvalidError{What: "limit of " + what, Value: fmt.Sprint(value), Why: err.Error()}
+	}
+	if err := configs.CheckCPUs(l.CPUs); err != nil && l.CPUs != 0 {
+		return bad("cpus", l.CPUs, err)
+	}
+	if err := configs.CheckMemory(l.Memory); err != nil && l.Memory != 0 {
+		return bad("memory", l.Memory, err)
+	}
+	if err := configs.CheckPids(l.Pids); err != nil && l.Pids != 0 {
+		return bad("pids", l.Pids, err)
 	}
 	return nil
 }

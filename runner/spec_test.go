@@ -2,6 +2,7 @@ package runner
 
 import (
 	"errors"
+	"math"
 	"testing"
 	"time"
 )
@@ -99,7 +100,9 @@ func TestExitStatus(t *testing.T) {
 }
 
 func TestSpecValidate(t *testing.T) {
-	good := Spec{Argv: []string{"true"}, Dir: "/", Name: "web.1", Env: []string{"A="}, Timeout: time.Second}
+	good := Spec{Argv: []string{"true"}, Dir: "/", Name: "web.1", Env: []string{"A="}, Timeout: time.Second,
+		Setup: &Setup{Run: "make", Key: []string{"*.lock"}}, Carry: Carry{Paths: []string{".env", "a/b"}},
+		Limits: Limits{CPUs: 0.5, Memory: 64 << 20, Pids: 100}, Network: "none"}
 	if err := good.Validate(); err != nil {
 		t.Error(err)
 	}
@@ -119,6 +122,20 @@ func TestSpecValidate(t *testing.T) {
 		"a port twice":      func(s *Spec) { s.Ports = []PortSpec{{Port: 1, Proto: "tcp"}, {Port: 1, Proto: "tcp"}} },
 		"a host port twice": func(s *Spec) {
 			s.Ports = []PortSpec{{Port: 1, Host: 9, Proto: "tcp"}, {Port: 2, Host: 9, Proto: "tcp"}}
+		},
+		"setup without a command":  func(s *Spec) { s.Setup = &Setup{Run: " "} },
+		"a key that leads out":     func(s *Spec) { s.Setup = &Setup{Run: "x", Key: []string{"../*"}} },
+		"a key that is no pattern": func(s *Spec) { s.Setup = &Setup{Run: "x", Key: []string{"["}} },
+		"carry off with paths":     func(s *Spec) { s.Carry = Carry{Off: true, Paths: []string{"a"}} },
+		"carry that leads out":     func(s *Spec) { s.Carry.Paths = []string{"a", "b/../../c"} },
+		"carry of git's files":     func(s *Spec) { s.Carry.Paths = []string{".git/config"} },
+		"negative cpus":            func(s *Spec) { s.Limits.CPUs = -1 },
+		"cpus that are none":       func(s *Spec) { s.Limits.CPUs = math.NaN() },
+		"little memory":            func(s *Spec) { s.Limits.Memory = 1 << 20 },
+		"few processes":            func(s *Spec) { s.Limits.Pids = 3 },
+		"an unknown network":       func(s *Spec) { s.Network = "some" },
+		"a port without network": func(s *Spec) {
+			s.Network, s.Ports = "none", []PortSpec{{Port: 1, Proto: "tcp"}}
 		},
 		"a private port": func(s *Spec) { s.Ports = []PortSpec{{Port: 61000, Proto: "tcp"}} },
 	} {

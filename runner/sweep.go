@@ -96,6 +96,11 @@ func Sweep(ctx context.Context, dirs configs.Dirs, engine string, connect func(c
 		}
 		// Containers first: nothing may use a workspace that is removed.
 		report.Containers, err = sweepContainers(ctx, eng, state)
+		if err == nil {
+			err = removeVolumes(ctx, eng, LabelOwner+"="+state.Owner(), func(session string) bool {
+				return !isLocked(filepath.Join(state.sessionDir(session), lockFile))
+			})
+		}
 		if err != nil {
 			return report, errors.Join(append(errs, err)...)
 		}
@@ -114,6 +119,10 @@ func Sweep(ctx context.Context, dirs configs.Dirs, engine string, connect func(c
 // process holds.
 func sweepContainers(ctx context.Context, eng Engine, state StateDir) ([]string, error) {
 	return removeLabelled(ctx, eng, LabelOwner+"="+state.Owner(), func(c container.Summary) bool {
+		if c.Labels[LabelSession] == "" {
+			// A helper of no session's. One that runs has its owner, or ends by itself.
+			return c.State != container.StateRunning && time.Since(time.Unix(c.Created, 0)) > strayAge
+		}
 		// Looked at now, not before: a session may have begun meanwhile.
 		return !isLocked(filepath.Join(state.sessionDir(c.Labels[LabelSession]), lockFile))
 	})
@@ -179,7 +188,7 @@ func sweepSession(ctx context.Context, s Info) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	var errs []error
+	errs := []error{cleanNamed(ctx, s.Dir)}
 	for _, e := range entries {
 		dir := filepath.Join(s.Dir, jobsDir, e.Name())
 		errs = append(errs, cleanJob(ctx, dir))

@@ -146,7 +146,7 @@ func (r *Repo) compare(ctx context.Context, base, tree string) ([]change, error)
 		}
 		c.path, c.gone = p, c.mode == 0
 		switch {
-		case c.mode == modeDir || below(p, gone):
+		case c.mode == modeDir || c.gone && below(p, gone):
 			continue
 		case c.gone:
 			gone[p] = true

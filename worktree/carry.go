@@ -182,11 +182,10 @@ func (r *Repo) fingerprint(ctx context.Context, sum hash.Hash, p string) error {
 		if err != nil {
 			return err
 		}
-		info, err := d.Info()
-		if err == nil {
+		if info, err := d.Info(); err == nil { // else it has just gone
 			noteStat(sum, p, info)
 		}
-		return ignoreGone(err)
+		return nil
 	})
 }
 

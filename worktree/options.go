@@ -57,3 +57,20 @@ func overlayOptions(layers []string, upper, work, redirect string) (options, lin
 	}
 	return options, links, nil
 }
+
+// ProbeOverlay fills two empty directories for trying out an overlay file system as jobs have it, and returns its options, and a directory to be
+// removed with the other two unless it is "". See `berth-init probe` for what is in them.
+func ProbeOverlay(lower, upper string) (options, links string, err error) {
+	own, work := filepath.Join(upper, upperName), filepath.Join(upper, workName)
+	for _, d := range []string{own, work, filepath.Join(lower, "a")} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			return "", "", err
+		}
+	}
+	for _, f := range []string{"a/file", "b"} {
+		if err := os.WriteFile(filepath.Join(lower, f), nil, 0o644); err != nil {
+			return "", "", err
+		}
+	}
+	return overlayOptions([]string{lower}, own, work, "on")
+}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-
-	"berth/worktree/overlay"
 )
 
 // plain checks a snapshot out for one job alone.
@@ -79,33 +77,4 @@ func (r *Repo) plainFrom(ctx context.Context, spec WorkspaceSpec, w *Workspace) 
 		return err
 	}
 	return copyTree(ctx, filepath.Join(spec.From, treeName), filepath.Join(w.Dir, treeName), nil)
-}
-
-// setupDone turns what a setup has left in its workspace in dir into the files of a layer at to.
-func setupDone(ctx context.Context, dir, to string, hashSize int) error {
-	rec, err := readRecord(dir)
-	if err != nil {
-		return err
-	}
-	from := filepath.Join(dir, upperName)
-	if rec.Form == Plain {
-		from = filepath.Join(dir, treeName)
-		// What the snapshot has comes from there.
-		x, _, err := readIndex(filepath.Join(dir, indexName), hashSize)
-		if err != nil {
-			return err
-		}
-		root, err := os.OpenRoot(from)
-		if err != nil {
-			return err
-		}
-		defer root.Close()
-		for _, e := range x.entries {
-			_ = root.Remove(e.path) // what the setup has removed or replaced is not there
-		}
-	}
-	if err := overlay.Remove(ctx, filepath.Join(from, ".git")); err != nil {
-		return err
-	}
-	return os.Rename(from, to)
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"berth/internal/near"
 )
 
 func (r *Repo) snapshotRef(ctx context.Context, ref string) (Snapshot, error) {
@@ -221,45 +223,11 @@ func (r *Repo) unknown(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	type near struct {
-		name string
-		far  int
-	}
-	var found []near
-	for _, name := range strings.Fields(string(out)) {
-		far := distance(strings.ToLower(ref), strings.ToLower(name))
+	names := near.Names(ref, strings.Fields(string(out)), max(2, len(ref)/3), 5, func(name string) int {
 		if ref != "" && strings.Contains(strings.ToLower(name), strings.ToLower(ref)) {
-			far = min(far, 2)
+			return 2
 		}
-		if far <= max(2, len(ref)/3) {
-			found = append(found, near{name, far})
-		}
-	}
-	slices.SortStableFunc(found, func(a, b near) int { return cmp.Compare(a.far, b.far) })
-	e := &UnknownRefError{Ref: ref}
-	for _, n := range found[:min(len(found), 5)] {
-		e.Near = append(e.Near, n.name)
-	}
-	return e
-}
-
-// distance is how many characters must be changed, added or removed to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		corner := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := corner
-			if a[i] != b[j] {
-				cost++
-			}
-			corner = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
+		return near.Never
+	})
+	return &UnknownRefError{Ref: ref, Near: names}
 }

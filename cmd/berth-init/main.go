@@ -10,7 +10,10 @@
 // that the job can neither end, stop nor read it.
 //
 // As `berth-init exec CMD...` it is what `berth exec` starts in a container: it
-// becomes the command, or says why not with a shell's exit code.
+// becomes the command, or says why not with a shell's exit code. As
+// `berth-init probe DIR` it tries out whether a file system is good for jobs.
+// As `berth-init helper` it runs no job either: it reads and removes what jobs
+// have left, with root's eyes, for a caller who is not root.
 package main
 
 import (
@@ -39,9 +42,15 @@ func run() int {
 	if len(os.Args) > 2 && os.Args[1] == "exec" {
 		return execute(os.Args[2:])
 	}
+	if len(os.Args) == 3 && os.Args[1] == "probe" {
+		return probe(os.Args[2])
+	}
 	if unix.Getpid() != 1 {
 		os.Stderr.WriteString("berth-init: runs only as the first process of a berth container\n")
 		return exitNotInit
+	}
+	if len(os.Args) == 2 && os.Args[1] == "helper" {
+		return help()
 	}
 	score := openOOMScore()
 	signals := harden()

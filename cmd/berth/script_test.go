@@ -80,11 +80,15 @@ func buildServer(t *testing.T) string {
 func setup(env *testscript.Env, server string) error {
 	home := filepath.Join(env.WorkDir, "home")
 	repo := filepath.Join(env.WorkDir, "repo")
+	source, err := filepath.Abs("../..")
+	if err != nil {
+		return err
+	}
 	for _, v := range []string{
 		"HOME=" + home, "XDG_STATE_HOME=", "XDG_CACHE_HOME=", "BERTH_SESSION=", "BERTH_LEASE=", "NO_COLOR=1",
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=t", "GIT_AUTHOR_EMAIL=t@example.org",
 		"GIT_COMMITTER_NAME=t", "GIT_COMMITTER_EMAIL=t@example.org",
-		"REPO=" + repo, "DOCKER_HOST=" + os.Getenv("DOCKER_HOST"), "DOCKER_CONTEXT=" + os.Getenv("DOCKER_CONTEXT"),
+		"REPO=" + repo, "SOURCE=" + source, "XDG_CONFIG_HOME=", "DOCKER_HOST=" + os.Getenv("DOCKER_HOST"), "DOCKER_CONTEXT=" + os.Getenv("DOCKER_CONTEXT"),
 	} {
 		key, value, _ := strings.Cut(v, "=")
 		env.Setenv(key, value)

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openLimit is how many directories below the tops are held open at once. The others are opened again when they are needed,
-// so a tree may be deeper than a process may have descriptors.
-const openLimit = 128
+// openLimit is how many directories below the tops are held open at once, shared among the layers. The others are opened
+// again when they are needed, so a tree may be deeper than a process may have descriptors.
+const openLimit = 256
 
 const dirFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
 
@@ -23,26 +23,31 @@ type node struct {
 	name     string
 	dev, ino uint64
 	fd       int // -1 when it is not open
-	slot     int // of walker.held, when it is open
+	slot     int // in its layer's ring, when it is open
 }
 
 // walker goes through the layers of one stack. It is for one goroutine.
 type walker struct {
-	ctx   context.Context
-	paths Stack
-	tops  view
-	held  [openLimit]*node
-	next  int // slot of held to be used next
-	buf   []byte
+	ctx  context.Context
+	tops view
+	held []ring // of each layer; in one for all, chains of two layers would drive out each other
+	buf  []byte
 
 	lastDir  string // the directory that find was in last
 	lastView view
 }
 
-func newWalker(ctx context.Context, s Stack) *walker { return &walker{ctx: ctx, paths: s} }
+// ring holds the directories that were opened last.
+type ring struct {
+	nodes []*node
+	next  int // slot to be used next
+}
+
+func newWalker(ctx context.Context) *walker { return &walker{ctx: ctx} }
 
 // open opens the tops of all layers.
 func (w *walker) open(s Stack) (view, error) {
+	w.held = make([]ring, len(s))
 	for i, p := range s {
 		fd, err := openTop(p)
 		if err != nil {
@@ -96,9 +101,11 @@ func openat(dir int, name string, flags int) (int, error) {
 }
 
 func (w *walker) close() {
-	for _, n := range w.held {
-		if n != nil {
-			w.release(n)
+	for _, r := range w.held {
+		for _, n := range r.nodes {
+			if n != nil {
+				w.release(n)
+			}
 		}
 	}
 	for _, n := range w.tops {
@@ -124,21 +131,25 @@ func (w *walker) fd(n *node) (int, error) {
 	return fd, nil
 }
 
-// hold keeps a descriptor for later, in the place of the one that is held longest.
+// hold keeps a descriptor for later, in the place of the one that its layer has held longest.
 func (w *walker) hold(n *node, fd int) {
-	if old := w.held[w.next]; old != nil {
+	r := &w.held[n.layer]
+	if r.nodes == nil {
+		r.nodes = make([]*node, max(8, openLimit/len(w.held)))
+	}
+	if old := r.nodes[r.next]; old != nil {
 		w.release(old)
 	}
-	n.fd, n.slot = fd, w.next
-	w.held[w.next] = n
-	w.next = (w.next + 1) % openLimit
+	n.fd, n.slot = fd, r.next
+	r.nodes[r.next] = n
+	r.next = (r.next + 1) % len(r.nodes)
 }
 
 func (w *walker) release(n *node) {
 	if n.fd >= 0 && n.parent != nil {
 		unix.Close(n.fd)
 		n.fd = -1
-		w.held[n.slot] = nil
+		w.held[n.layer].nodes[n.slot] = nil
 	}
 }
 

@@ -62,7 +62,7 @@ type Entry struct {
 //
 // What is called .git is reported and not gone into. An error of fn ends the walk and is returned.
 func (s Stack) Changes(ctx context.Context, n int, fn func(Entry) error) error {
-	w := newWalker(ctx, s)
+	w := newWalker(ctx)
 	defer w.close()
 	tops, err := w.open(s)
 	if err != nil {
@@ -75,7 +75,7 @@ func (s Stack) Changes(ctx context.Context, n int, fn func(Entry) error) error {
 // List tells what is at path and below it, parents before children, .git included. The error wraps [fs.ErrNotExist] when there is
 // nothing.
 func (s Stack) List(ctx context.Context, path string, fn func(Entry) error) error {
-	w := newWalker(ctx, s)
+	w := newWalker(ctx)
 	defer w.close()
 	if _, err := w.open(s); err != nil {
 		return err
@@ -86,7 +86,7 @@ func (s Stack) List(ctx context.Context, path string, fn func(Entry) error) erro
 // Open opens a regular file for reading; the caller closes it. Anything else is an error: one that wraps [fs.ErrNotExist] if
 // nothing is there, [ErrNotRegular] if something is.
 func (s Stack) Open(path string) (*os.File, Entry, error) {
-	w := newWalker(context.Background(), s)
+	w := newWalker(context.Background())
 	defer w.close()
 	if _, err := w.open(s); err != nil {
 		return nil, Entry{}, err
@@ -115,7 +115,7 @@ func (Local) List(ctx context.Context, s Stack, path string, fn func(Entry) erro
 // has grown meanwhile is cut, and one that has shrunk ends in [io.ErrUnexpectedEOF]. It is fastest with neighbours
 // in a row.
 func (Local) Read(ctx context.Context, s Stack, paths []string, fn func(Entry, io.Reader) error) error {
-	w := newWalker(ctx, s)
+	w := newWalker(ctx)
 	defer w.close()
 	if _, err := w.open(s); err != nil {
 		return err

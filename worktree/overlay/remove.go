@@ -23,18 +23,23 @@ const (
 // not there is fine. It goes on after an error and joins them, the first few.
 //
 // A path is absolute. The directory that it is in is the caller's, so links are followed above it.
-func Remove(ctx context.Context, dirs ...string) error {
+func Remove(ctx context.Context, dirs ...string) error { return removeEach(ctx, dirs, false) }
+
+// Empty is Remove that leaves the directories themselves, as where they are mount points.
+func Empty(ctx context.Context, dirs ...string) error { return removeEach(ctx, dirs, true) }
+
+func removeEach(ctx context.Context, dirs []string, keep bool) error {
 	var errs []error
 	for _, dir := range dirs {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		errs = append(errs, remove(ctx, dir))
+		errs = append(errs, remove(ctx, dir, keep))
 	}
 	return errors.Join(errs...)
 }
 
-func remove(ctx context.Context, dir string) error {
+func remove(ctx context.Context, dir string, keep bool) error {
 	parent, name := filepath.Split(filepath.Clean(dir))
 	if !filepath.IsAbs(dir) || name == "" {
 		return &fs.PathError{Op: "remove", Path: dir, Err: fs.ErrInvalid}
@@ -47,7 +52,7 @@ func remove(ctx context.Context, dir string) error {
 		return &fs.PathError{Op: "remove", Path: dir, Err: err}
 	}
 	defer unix.Close(fd)
-	r := remover{ctx: ctx, top: -1, euid: unix.Geteuid()}
+	r := remover{ctx: ctx, keep: keep, top: -1, euid: unix.Geteuid()}
 	if err := r.entry(fd, name, dir, 0); err != nil {
 		r.fail(dir, err)
 	}
@@ -56,8 +61,9 @@ func remove(ctx context.Context, dir string) error {
 
 type remover struct {
 	ctx   context.Context
-	top   int // what is to be removed, when it is open
-	moved int // directories that were moved up to it
+	keep  bool // the top itself
+	top   int  // what is to be removed, when it is open
+	moved int  // directories that were moved up to it
 	euid  int
 	buf   []byte
 	errs  []error
@@ -81,8 +87,8 @@ func (r *remover) entry(dir int, name, path string, depth int) error {
 		err = unix.Unlinkat(dir, name, 0)
 	} else if err == nil {
 		// An empty one needs no permissions of its own: so goes overlayfs's work directory, which is root's.
-		err = unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
-		if err == unix.ENOTEMPTY || err == unix.EEXIST {
+		err = r.rmdir(dir, name, depth)
+		if err != nil && err != unix.ENOENT {
 			err = r.directory(dir, name, path, depth, &st)
 		}
 	}
@@ -112,10 +118,11 @@ func (r *remover) directory(dir int, name, path string, depth int, st *unix.Stat
 	}
 	for pass := 0; ; pass++ {
 		moved, failed := r.moved, len(r.errs)
-		if err := r.contents(fd, path, depth); err != nil {
+		n, err := r.contents(fd, path, depth)
+		if err != nil || n == 0 && r.keeps(depth) {
 			return err
 		}
-		err := unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
+		err = r.rmdir(dir, name, depth)
 		switch {
 		case err != unix.ENOTEMPTY && err != unix.EEXIST:
 			return err
@@ -129,27 +136,38 @@ func (r *remover) directory(dir int, name, path string, depth int, st *unix.Stat
 	}
 }
 
-func (r *remover) contents(fd int, path string, depth int) error {
+// rmdir removes a directory, if it is empty and to go.
+func (r *remover) rmdir(dir int, name string, depth int) error {
+	if r.keeps(depth) {
+		return unix.ENOTEMPTY
+	}
+	return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
+}
+
+func (r *remover) keeps(depth int) bool { return r.keep && depth == 0 }
+
+// contents removes what a directory holds, and returns how much that was.
+func (r *remover) contents(fd int, path string, depth int) (int, error) {
 	if _, err := unix.Seek(fd, 0, 0); err != nil {
-		return err
+		return 0, err
 	}
 	if r.buf == nil {
 		r.buf = make([]byte, 32<<10)
 	}
 	names, err := readNames(fd, r.buf, nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, name := range names {
 		err := r.entry(fd, name, path+"/"+name, depth+1)
 		if r.ctx.Err() != nil {
-			return r.ctx.Err()
+			return 0, r.ctx.Err()
 		}
 		if err != nil {
 			r.fail(path+"/"+name, err)
 		}
 	}
-	return nil
+	return len(names), nil
 }
 
 // moveUp moves a directory to the top, under a name that is free there. If that cannot be it stays where it is.

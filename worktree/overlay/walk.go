@@ -45,6 +45,8 @@ func (w *walker) changes(dir, below view, n int, path string, fn func(Entry) err
 		}
 		if into && name != ".git" {
 			if goesOn {
+				// The same parts, so that they are opened once.
+				now.parts = append(now.parts[:len(now.parts)-len(was.parts)], was.parts...)
 				err = w.changes(now.parts, was.parts, n, p, fn)
 			} else {
 				err = w.all(now.parts, p, true, fn)

@@ -89,9 +89,13 @@ func completeCondition(cmd *cobra.Command) {
 
 func completeRun(cmd *cobra.Command) {
 	completeCondition(cmd)
-	for _, flag := range []string{"name", "image", "env", "timeout", "publish", "wait", "ref"} {
+	for _, flag := range []string{"name", "image", "env", "timeout", "publish", "wait", "ref", "cpus", "memory", "pids", "setup"} {
 		cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions)
 	}
+	for flag, values := range map[string][]string{"network": {"full", "none"}, "caches": {"auto", "off"}} {
+		cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
+	cmd.RegisterFlagCompletionFunc("carry", cobra.FixedCompletions([]string{"auto", "off"}, cobra.ShellCompDirectiveDefault))
 }
 
 // closer makes a stream that can be closed of one that may not be.

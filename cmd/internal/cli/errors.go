@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"berth/cmd/internal/ui"
+	"berth/configs"
 	"berth/runner"
 )
 
@@ -61,9 +63,26 @@ func (a *App) report(ctx context.Context, err error) int {
 	case errors.Is(err, syscall.EPIPE):
 		return codePipe
 	}
+	var file *configs.FileError
+	if errors.As(err, &file) {
+		for _, p := range file.Problems {
+			a.complainOf(p)
+		}
+		return runner.StatusFailed
+	}
 	e := runner.Explain(err)
 	a.complain(e.Text, e.Hint)
 	return e.Status
+}
+
+// complainOf shows what is wrong with a configuration file, and where.
+func (a *App) complainOf(p configs.Problem) {
+	p.File = a.shortPath(p.File)
+	text := ui.OneLine(p.String())
+	for line := range strings.Lines(p.Excerpt) {
+		text += "\n    " + strings.TrimSuffix(line, "\n")
+	}
+	a.complain(text, ui.OneLine(p.Hint))
 }
 
 func (a *App) complain(text, hint string) {
@@ -79,6 +98,10 @@ func flagError(cmd *cobra.Command, err error) error {
 	var invalid *runner.InvalidError
 	if errors.As(err, &invalid) {
 		return invalid
+	}
+	var value *configs.VariableError
+	if errors.As(err, &value) {
+		return value
 	}
 	if strings.HasPrefix(err.Error(), "flag needs an argument: ") {
 		return usageError(help, "%s needs a value", strings.TrimPrefix(err.Error(), "flag needs an argument: "))

@@ -9,11 +9,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"berth/configs"
 	"berth/runner"
 )
 
@@ -119,6 +121,53 @@ func (p *ports) String() string {
 }
 
 func (p *ports) Type() string { return "port" }
+
+func flagOrigin(name string) configs.Origin {
+	return configs.Origin{Kind: configs.FromFlag, Name: "--" + name}
+}
+
+// setting is a flag that sets a key of the configuration.
+type setting struct {
+	layer     *configs.Layer
+	flag, key string
+	text      string
+}
+
+func (s *setting) Set(text string) error {
+	if s.text = text; text == "" && s.key == "image" {
+		return nil // which has an error of its own
+	}
+	return s.layer.Set(s.key, text, flagOrigin(s.flag))
+}
+
+func (s *setting) String() string { return s.text }
+
+func (s *setting) Type() string { return "value" }
+
+// carry is a flag with auto, off or a path, which may be repeated.
+type carry struct{ layer *configs.Layer }
+
+func (c *carry) Set(s string) error {
+	from := flagOrigin("carry")
+	_, again := c.layer.From["carry"]
+	word := s == string(configs.Auto) || s == string(configs.Off)
+	switch {
+	case again && (word || len(c.layer.Carry.Paths) == 0):
+		return &configs.VariableError{Name: "--carry", Value: s, Why: "auto and off stand alone", Hint: "a path of that name is ./" + s}
+	case word:
+		return c.layer.Set("carry", s, from)
+	}
+	if err := configs.CheckPath(s); err != nil {
+		return &configs.VariableError{Name: "--carry", Value: s, Why: err.Error(), Hint: "name ignored files and directories from the top of the repository"}
+	}
+	c.layer.Carry.Paths = append(c.layer.Carry.Paths, filepath.Clean(s))
+	c.layer.Mark("carry", from)
+	return nil
+}
+
+func (c *carry) String() string { return "" }
+
+func (c *carry) Type() string { return "path" }
 
 // signal is a flag with the name or number of a signal.
 type signal struct{ number unix.Signal }

@@ -74,7 +74,7 @@ ends, or when whatever started it dies.`,
 	add(groupInside, newExecCmd(app), newShellCmd(app))
 	add(groupResults, newDiffCmd(app), newApplyCmd(app), newBranchCmd(app), newCpCmd(app))
 	add(groupSession, newSessionCmd(app))
-	add(groupBerth, newGCCmd(app), newDoctorCmd(app), newVersionCmd(app), newCompletionCmd())
+	add(groupBerth, newConfigCmd(app), newTrustCmd(app), newCacheCmd(app), newGCCmd(app), newDoctorCmd(app), newVersionCmd(app), newCompletionCmd())
 	root.AddCommand(newKeeperCmd(app), newExitCodesTopic())
 	help := newHelpCmd()
 	root.SetHelpCommand(help)

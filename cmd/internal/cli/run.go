@@ -23,13 +23,15 @@ import (
 type runOptions struct {
 	Argv     []string
 	Name     string
-	Refs     []string // none: the working tree as it is
-	Image    string
-	Env      []string // KEY=VALUE, or KEY for the caller's value
+	Refs     []string      // none: the working tree as it is
+	Set      configs.Layer // what beats the configuration
+	Env      []string      // KEY=VALUE, or KEY for the caller's value
 	EnvFiles []string
-	Timeout  time.Duration
-	Ports    []runner.PortSpec
+	NoConfig bool
 	Live     bool
+	From     string // an ended job
+	Files    string // name of a workspace
+	Root     bool
 	Keep     bool
 	Wait     bool
 	Limit    time.Duration // of the wait; 0 is none
@@ -41,6 +43,8 @@ func newRunCmd(app *App, run func(context.Context, runOptions) error) *cobra.Com
 	var (
 		o       runOptions
 		timeout duration
+		ports   ports
+		setup   string
 		wait    waitFlag
 		until   condition
 	)
@@ -54,7 +58,10 @@ untracked files included (ignored ones not), at the same path. What it changes
 stays in its copy. It returns as soon as the copy is taken: you can edit on.
 
 One argument is a line for the shell, several are a command and its arguments.
-Flags of berth come before the command.`,
+Flags of berth come before the command. They beat the variables BERTH_IMAGE,
+BERTH_TIMEOUT and so on, which beat the repository's berth.yaml, which beats
+your own: berth config shows what holds. A flag such as -p or --carry replaces
+the list there; -e adds to it.`,
 		Example: `  berth run -- go test ./...            several words: a command and its arguments
   berth run 'npm ci && npm test'        one word: a shell line
   berth run -n web -p 8080 -- npm start
@@ -74,12 +81,26 @@ Flags of berth come before the command.`,
 			if len(args) == 1 {
 				o.Argv = runner.Shell(args[0])
 			}
-			for flag, given := range map[string]bool{"image": o.Image != "", "name": o.Name != "", "ref": !slices.Contains(o.Refs, "")} {
+			for flag, given := range map[string]bool{"image": o.Set.Image != "", "name": o.Name != "", "ref": !slices.Contains(o.Refs, "")} {
 				if cmd.Flags().Changed(flag) && !given {
 					return usageError("leave it out for the default", "--%s is empty", flag)
 				}
 			}
-			o.Timeout, o.Until = timeout.value, until.value
+			if timeout.set {
+				o.Set.Timeout = timeout.value
+				o.Set.Mark("timeout", flagOrigin("timeout"))
+			}
+			if len(ports) > 0 {
+				for _, p := range ports {
+					o.Set.Ports = append(o.Set.Ports, configs.Port(p))
+				}
+				o.Set.Mark("ports", flagOrigin("publish"))
+			}
+			if cmd.Flags().Changed("setup") {
+				o.Set.Setup.Run = strings.TrimSpace(setup)
+				o.Set.Mark("setup", flagOrigin("setup"))
+			}
+			o.Until = until.value
 			o.Wait, o.Limit = wait.set || until.value.Kind != "", wait.limit
 			return run(cmd.Context(), o)
 		},
@@ -91,12 +112,24 @@ Flags of berth come before the command.`,
 	f.SetInterspersed(false)
 	f.StringVarP(&o.Name, "name", "n", "", "`name` of the job, unique among those that run in the session")
 	f.StringArrayVar(&o.Refs, "ref", nil, "run on the files of a branch, tag or commit; repeated, one job for each `ref`")
-	f.StringVar(&o.Image, "image", "", "container `image`; by default host, which is this machine's own programs")
+	set := func(flag, key, usage string) { f.Var(&setting{layer: &o.Set, flag: flag, key: key}, flag, usage) }
+	set("image", "image", "container `image`; by default host, which is this machine's own programs")
 	f.StringArrayVarP(&o.Env, "env", "e", nil, "set a variable: `KEY=VALUE`, or KEY to hand on your own value")
 	f.StringArrayVar(&o.EnvFiles, "env-file", nil, "set the variables in a `file` of KEY=VALUE lines")
 	f.Var(&timeout, "timeout", "end the job after this `duration`")
-	f.VarP((*ports)(&o.Ports), "publish", "p", "reach a `port` of the job on 127.0.0.1: 8080, 9090:8080 (host:job), 53/udp")
+	f.VarP(&ports, "publish", "p", "reach a `port` of the job on 127.0.0.1: 8080, 9090:8080 (host:job), 53/udp")
+	set("network", "network", "`full` or none")
+	set("cpus", "limits.cpus", "use at most this `number` of processors, such as 0.5")
+	set("memory", "limits.memory", "use at most this `size` of memory, such as 512m or 4g")
+	set("pids", "limits.pids", "have at most this `number` of processes and threads (default 4096)")
+	f.StringVar(&setup, "setup", "", "start from the results of this shell `line`; '' is none")
+	f.Var(&carry{&o.Set}, "carry", "bring an ignored file or directory along; repeated; or `path|auto|off`")
+	set("caches", "caches", "`auto` shares the caches of go, npm, pip and cargo with the repository's other jobs; off")
+	f.BoolVar(&o.NoConfig, "no-config", false, "use neither berth.yaml nor variables BERTH_..., but these flags and the defaults alone")
 	f.BoolVar(&o.Live, "live", false, "work on your own files instead of a copy, as for dev servers")
+	f.StringVar(&o.From, "from", "", "go on with the files of an ended `job`, on a copy of your own")
+	f.StringVar(&o.Files, "workspace", "", "share files with other jobs of the session that give the same `name`, and keep them between jobs")
+	f.BoolVar(&o.Root, "root", false, "run as root in the container, as package managers need")
 	f.BoolVar(&o.Keep, "keep", false, "hold the container after the end, for berth shell")
 	f.Var(&wait, "wait", "stream the output and exit with the job's code; with a `duration`, for so long")
 	f.Lookup("wait").NoOptDefVal = waitForEnd
@@ -112,16 +145,20 @@ func (a *App) run(ctx context.Context, o runOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := o.Until.Possible(o.Ports, "the job"); err != nil {
-		return err
-	}
 	caller, err := a.callerHere()
 	if err != nil {
 		return err
 	}
-	spec := runner.Spec{
-		Name: o.Name, Argv: o.Argv, Dir: caller.Dir, Live: o.Live, Image: o.Image, Env: env,
-		Caller: a.Environ, Timeout: o.Timeout, Ports: o.Ports, Keep: o.Keep,
+	settings, err := a.runSettings(ctx, caller, o)
+	if err != nil {
+		return err
+	}
+	spec := specOf(settings.Config)
+	spec.Name, spec.Argv, spec.Dir, spec.Live, spec.Keep = o.Name, o.Argv, caller.Dir, o.Live, o.Keep
+	spec.From, spec.Workspace, spec.Root = o.From, o.Files, o.Root
+	spec.Env, spec.Caller = append(spec.Env, env...), a.Environ
+	if err := o.Until.Possible(spec.Ports, "the job"); err != nil {
+		return err
 	}
 	if err := spec.Validate(); err != nil { // before a session is begun for nothing
 		return err

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"berth/configs"
 	"berth/runner"
 )
 
@@ -25,14 +26,27 @@ func TestRunFlags(t *testing.T) {
 		{"--until port:80 make", runOptions{Argv: runner.Shell("make"), Wait: true, Until: runner.Condition{Kind: "port", Port: 80}}},
 		{"-n web -p 80 -p 81:82/udp x y", runOptions{
 			Argv: []string{"x", "y"}, Name: "web",
-			Ports: []runner.PortSpec{{Port: 80, Proto: "tcp"}, {Port: 82, Host: 81, Proto: "udp"}},
+			Set: given(configs.Config{Ports: []configs.Port{{Port: 80, Proto: "tcp"}, {Port: 82, Host: 81, Proto: "udp"}}}, "ports", "--publish"),
 		}},
 		{"--ref a --ref b,c -e A=1,2 -e B --env-file f x y", runOptions{
 			Argv: []string{"x", "y"}, Refs: []string{"a", "b,c"}, Env: []string{"A=1,2", "B"}, EnvFiles: []string{"f"},
 		}},
 		{"--timeout 1h30m --image debian --live --keep --json x y", runOptions{
-			Argv: []string{"x", "y"}, Timeout: 90 * time.Minute, Image: "debian", Live: true, Keep: true, JSON: true,
+			Argv: []string{"x", "y"}, Live: true, Keep: true, JSON: true,
+			Set: given(configs.Config{Timeout: 90 * time.Minute, Image: "debian"}, "timeout", "--timeout", "image", "--image"),
 		}},
+		{"--timeout 0 --setup= --no-config make", runOptions{
+			Argv: runner.Shell("make"), NoConfig: true, Set: given(configs.Config{}, "timeout", "--timeout", "setup", "--setup"),
+		}},
+		{"--cpus 1.5 --memory 512m --pids 100 --network none --caches off make", runOptions{
+			Argv: runner.Shell("make"),
+			Set: given(configs.Config{Limits: configs.Limits{CPUs: 1.5, Memory: 512 << 20, Pids: 100}, Network: "none", Caches: "off"},
+				"limits.cpus", "--cpus", "limits.memory", "--memory", "limits.pids", "--pids", "network", "--network", "caches", "--caches"),
+		}},
+		{"--carry .env --carry ./auto make", runOptions{
+			Argv: runner.Shell("make"), Set: given(configs.Config{Carry: configs.Carry{Paths: []string{".env", "auto"}}}, "carry", "--carry"),
+		}},
+		{"--carry off make", runOptions{Argv: runner.Shell("make"), Set: given(configs.Config{Carry: configs.Carry{Off: true}}, "carry", "--carry")}},
 	} {
 		var got runOptions
 		app := &App{Stdout: io.Discard, Stderr: io.Discard}
@@ -48,6 +62,15 @@ func TestRunFlags(t *testing.T) {
 			t.Errorf("%s:\n got %+v\nwant %+v", c.args, got, c.want)
 		}
 	}
+}
+
+// given is a layer of flags: keys, each with its flag.
+func given(c configs.Config, keys ...string) configs.Layer {
+	l := configs.Layer{Config: c}
+	for i := 0; i < len(keys); i += 2 {
+		l.Mark(keys[i], configs.Origin{Kind: configs.FromFlag, Name: keys[i+1]})
+	}
+	return l
 }
 
 func TestSpecsOfRefs(t *testing.T) {

@@ -31,6 +31,7 @@ var layers = [][]string{
 	{"runner/frugal"},
 	{"images", "worktree", "runner/logstore", "runner/control"},
 	{"configs", "worktree/overlay"},
+	{"internal/near"},
 }
 
 // file is a Go file that is part of the product, so not a test.

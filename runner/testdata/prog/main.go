@@ -1,11 +1,12 @@
 //go:build linux
 
 // Prog is what the engine tests run inside a job where a shell does not do: a
-// server, and a job that attacks its init.
+// server, a job that attacks its init, and one that leaves files of root's.
 package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -43,9 +44,45 @@ func main() {
 				c.Close()
 			}()
 		}
+	case "layers": // DIR
+		if err := layers(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	case "attack":
 		attacks[os.Args[2]]()
 	}
+}
+
+// layers makes an upper and a lower layer as overlayfs leaves them, with files
+// of root's that nobody else may see. Attributes of a file server would be lost
+// on a test of them, so they are set here, in the kernel's words.
+func layers(dir string) error {
+	upper, lower := dir+"/upper", dir+"/lower"
+	return errors.Join(
+		os.MkdirAll(lower+"/old/sub", 0o755),
+		os.WriteFile(lower+"/old/sub/file", []byte("below"), 0o644),
+		os.MkdirAll(lower+"/emptied", 0o755),
+		os.WriteFile(lower+"/emptied/hidden", nil, 0o644),
+		os.WriteFile(lower+"/deleted", nil, 0o644),
+		os.WriteFile(lower+"/untouched", nil, 0o644),
+
+		os.MkdirAll(upper+"/renamed", 0o755),
+		unix.Setxattr(upper+"/renamed", "trusted.overlay.redirect", []byte("/old"), 0),
+		unix.Mknod(upper+"/old", unix.S_IFCHR, 0),
+		unix.Mknod(upper+"/deleted", unix.S_IFCHR, 0),
+		os.MkdirAll(upper+"/emptied", 0o755),
+		unix.Setxattr(upper+"/emptied", "trusted.overlay.opaque", []byte("y"), 0),
+		os.MkdirAll(upper+"/locked/in", 0o755),
+		os.WriteFile(upper+"/locked/in/secret \xff\n", []byte("of root's"), 0o600),
+		os.Chmod(upper+"/locked/in", 0),
+		os.Chmod(upper+"/locked", 0),
+		os.MkdirAll(dir+"/sticky/of others", 0o755),
+		os.WriteFile(dir+"/sticky/of others/file", nil, 0),
+		os.Chown(dir+"/sticky/of others", 4242, 4242),
+		os.Chown(dir+"/sticky", 4241, 4241),
+		os.Chmod(dir+"/sticky", 0o777|os.ModeSticky),
+	)
 }
 
 // An attack prints BREACH and what it got if it succeeds.

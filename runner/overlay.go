@@ -1,0 +1,179 @@
+package runner
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"golang.org/x/sys/unix"
+
+	"berth/configs"
+	"berth/images"
+	"berth/runner/control"
+	"berth/worktree"
+)
+
+// Probed is what is known of an engine's ability to mount overlay file systems of berth's directories.
+type Probed struct {
+	OK  bool      `json:"ok"`
+	Why string    `json:"why,omitempty"` // not, in one line
+	At  time.Time `json:"at"`
+}
+
+// probeDoubt is how long a probe that failed is believed: the cause may have been of the moment.
+const probeDoubt = 24 * time.Hour
+
+// overlayMount is a volume of the engine's local driver with an overlay file system. Without a name it is an anonymous one, which goes
+// with its container.
+func overlayMount(name, target, options string, labels map[string]string) mount.Mount {
+	return mount.Mount{
+		Type: mount.TypeVolume, Source: name, Target: target,
+		VolumeOptions: &mount.VolumeOptions{
+			NoCopy:       true,
+			Labels:       labels,
+			DriverConfig: &mount.Driver{Name: "local", Options: map[string]string{"type": "overlay", "device": "overlay", "o": options}},
+		},
+	}
+}
+
+// Probe tells whether an engine can give jobs overlay file systems. The answer is remembered for each engine, kernel and place of berth's
+// directories; with again it is found anew. An error means that there is no answer.
+func Probe(ctx context.Context, eng Engine, dirs configs.Dirs, again bool) (Probed, error) {
+	return probe(ctx, eng, images.NewResolver(eng), dirs, nil, again)
+}
+
+func probe(ctx context.Context, eng Engine, resolver *images.Resolver, dirs configs.Dirs, labels map[string]string, again bool) (Probed, error) {
+	info, err := eng.Info(ctx)
+	if err != nil {
+		return Probed{}, engineError("ask the engine about itself", err)
+	}
+	if runtime.GOOS != "linux" || info.OSType != "linux" {
+		return Probed{Why: "the engine does not run on this machine's own kernel", At: time.Now()}, nil
+	}
+	for _, d := range []string{dirs.State, dirs.Cache} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return Probed{}, err
+		}
+	}
+	sum := sha256.New()
+	fmt.Fprintln(sum, info.ID, info.ServerVersion, info.KernelVersion, info.Driver, os.Getuid(), device(dirs.State), device(dirs.Cache))
+	file := filepath.Join(dirs.Cache, "overlay-"+hex.EncodeToString(sum.Sum(nil)[:8])+".json")
+	var known Probed
+	if !again && readJSON(file, &known) == nil && (known.OK || time.Since(known.At) < probeDoubt) {
+		return known, nil
+	}
+	uid, gid := os.Getuid(), os.Getgid()
+	if IsRootless(info) {
+		uid, gid = 0, 0
+	}
+	why, err := tryOverlay(ctx, eng, resolver, dirs, labels, uid, gid)
+	if err != nil {
+		return Probed{}, err
+	}
+	found := Probed{OK: why == "", Why: why, At: time.Now()}
+	return found, writeJSON(file, found)
+}
+
+// device tells file systems apart.
+func device(dir string) uint64 {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil {
+		return 0
+	}
+	return uint64(st.Dev)
+}
+
+// tryOverlay runs init over an overlay file system as jobs have it, and returns what is wrong with that.
+func tryOverlay(ctx context.Context, eng Engine, resolver *images.Resolver, dirs configs.Dirs, labels map[string]string, uid, gid int) (why string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, makeDeadline)
+	defer cancel()
+	image, err := resolver.Resolve(ctx, configs.Image, nil)
+	if err != nil {
+		return "", err
+	}
+	init, err := images.InstallInit(filepath.Join(dirs.Cache, "init"), image.Arch)
+	if err != nil {
+		return "", err
+	}
+	upper, err := os.MkdirTemp(dirs.State, "probe-")
+	if err != nil {
+		return "", err
+	}
+	lower, err := os.MkdirTemp(dirs.Cache, "probe-")
+	if err != nil {
+		return "", errors.Join(err, os.Remove(upper))
+	}
+	options, links, err := worktree.ProbeOverlay(lower, upper)
+	defer func() {
+		clean := context.WithoutCancel(ctx)
+		for _, d := range []string{upper, lower, links} {
+			if d != "" {
+				err = errors.Join(err, worktree.RemoveTree(clean, d))
+			}
+		}
+	}()
+	if err != nil {
+		return "", err
+	}
+	spec := shape{
+		image: image, init: init, uid: uid, gid: gid, labels: labels,
+		mounts: []mount.Mount{overlayMount("", "/probe", options, labels)},
+	}
+	config, host, _ := spec.config()
+	config.Cmd = []string{"probe", "/probe"}
+	config.OpenStdin, config.StdinOnce, config.AttachStdin = false, false, false
+	host.NetworkMode = "none"
+	created, err := eng.ContainerCreate(ctx, config, host, nil, nil, "")
+	if err != nil {
+		return oneLine(err.Error()), nil
+	}
+	removed, failed := eng.ContainerWait(ctx, created.ID, container.WaitConditionRemoved)
+	if err := eng.ContainerStart(ctx, created.ID, container.StartOptions{}); err != nil {
+		return oneLine(err.Error()), removeContainer(ctx, eng, created.ID)
+	}
+	select {
+	case r := <-removed:
+		return probeFault(r.StatusCode), nil
+	case err := <-failed:
+		return "", errors.Join(engineError("wait for the probe", err), removeContainer(ctx, eng, created.ID))
+	}
+}
+
+func probeFault(code int64) string {
+	switch code {
+	case 0:
+		return ""
+	case control.ProbeRename:
+		return "directories cannot be renamed in it"
+	case control.ProbeRemove:
+		return "files cannot be removed in it"
+	case control.ProbeWrite:
+		return "it cannot be written to"
+	}
+	return fmt.Sprintf("trying it out ended with code %d", code)
+}
+
+// form is how jobs of this session get their files: [worktree.Overlay] where that works.
+func (s *Session) form(ctx context.Context) (string, error) {
+	s.connecting.Lock()
+	defer s.connecting.Unlock()
+	if s.probed == nil {
+		found, err := probe(ctx, s.engine, s.images, s.options.Dirs, s.labels(Record{}), false)
+		if err != nil {
+			return "", fmt.Errorf("try out overlay file systems: %w", err)
+		}
+		s.probed = &found
+	}
+	if s.probed.OK {
+		return worktree.Overlay, nil
+	}
+	return worktree.Plain, nil
+}
