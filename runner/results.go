@@ -23,14 +23,18 @@ const resultFile = "result.json"
 type Results struct {
 	store *worktree.Store
 	home  string
-	read  func(context.Context) (worktree.Reader, func(), error)
+	read  ReadAs
 }
 
-// NewResults returns the results of jobs whose records are in dirs. home is the user's home directory. read gives somebody who
-// can read files of other users, and a function that ends him; nil is this process itself, as it always is for root.
-func NewResults(dirs configs.Dirs, home string, read func(context.Context) (worktree.Reader, func(), error)) *Results {
-	if read == nil || os.Geteuid() == 0 {
-		read = func(context.Context) (worktree.Reader, func(), error) { return overlay.Local{}, func() {}, nil }
+// ReadAs gives somebody who can read layers whoever their files belong to, and a function that ends him.
+type ReadAs func(ctx context.Context, layers overlay.Stack) (worktree.Reader, func(), error)
+
+// NewResults returns the results of jobs whose records are in dirs. home is the user's home directory. root has no need of read.
+func NewResults(dirs configs.Dirs, home string, read ReadAs) *Results {
+	if os.Geteuid() == 0 {
+		read = func(context.Context, overlay.Stack) (worktree.Reader, func(), error) {
+			return overlay.Local{}, func() {}, nil
+		}
 	}
 	return &Results{store: worktree.NewStore(dirs.Cache, worktree.Reserve(dirs.State)), home: jobHome(home, userName()), read: read}
 }
@@ -93,10 +97,11 @@ func (s *Results) noFiles(r Record) error {
 }
 
 func (s *Results) look(ctx context.Context, r Record, fn func(worktree.Reader) error) error {
-	if _, err := os.Stat(workspaceDir(r)); err != nil {
+	f, err := worktree.OpenFiles(workspaceDir(r))
+	if err != nil {
 		return err
 	}
-	read, end, err := s.read(ctx)
+	read, end, err := s.read(ctx, f.Stack)
 	if err != nil {
 		return err
 	}
@@ -105,7 +110,12 @@ func (s *Results) look(ctx context.Context, r Record, fn func(worktree.Reader) e
 }
 
 // workspaceDir is where the workspace of a job is.
-func workspaceDir(r Record) string { return filepath.Join(r.Dirname, workDir) }
+func workspaceDir(r Record) string {
+	if r.Workspace != "" {
+		return filepath.Join(r.Dirname, "../..", namedDir, r.Workspace)
+	}
+	return filepath.Join(r.Dirname, workDir)
+}
 
 // Diff writes what the job has changed in its snapshot.
 func (j *JobResult) Diff(ctx context.Context, w io.Writer, o worktree.DiffOptions) error {
@@ -184,7 +194,7 @@ func (s *Results) place(ctx context.Context, r Record, path string) (origin, str
 		if _, err := os.Stat(dir); err != nil {
 			return origin{}, "", &NoFilesError{Record: r, Why: "has no " + at.target + " any more: it went with the session"}
 		}
-		read, end, err := s.read(ctx)
+		read, end, err := s.read(ctx, overlay.Stack{dir})
 		return origin{read, overlay.Stack{dir}, end}, rest, err
 	}
 	return origin{}, "", &InvalidError{What: "path", Value: path, Why: "it is outside the job's own files",
@@ -207,8 +217,26 @@ func (s *Results) files(ctx context.Context, r Record, root string) (origin, err
 	if err != nil {
 		return origin{}, err
 	}
-	read, end, err := s.read(ctx)
+	read, end, err := s.read(ctx, f.Stack)
 	return origin{read, f.Stack, end}, err
+}
+
+// HelperReading is how somebody who is not root reads: through a [Helper] on an engine. connect gives the engine and a function that closes
+// it, or keeps it for other uses.
+func HelperReading(o HelperOptions, connect func(context.Context) (Engine, func(), error)) ReadAs {
+	return func(ctx context.Context, layers overlay.Stack) (worktree.Reader, func(), error) {
+		eng, done, err := connect(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		o := o
+		o.Read = layers
+		h := NewHelper(eng, o)
+		return h, func() {
+			h.Close() // its container ends with this process at the latest
+			done()
+		}, nil
+	}
 }
 
 // Keep keeps what a job has changed, for when its files are gone; it is to be called before they are removed. Where jobs go on from others'
@@ -218,12 +246,15 @@ func (s *Results) Keep(ctx context.Context, r Record) error {
 		return nil
 	}
 	repo, err := s.store.Open(ctx, r.Repo)
-	var none *worktree.NotRepoError
-	if errors.As(err, &none) || errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.As(err, new(*worktree.NotRepoError)), errors.As(err, new(*worktree.UnsafeOwnerError)),
+		errors.As(err, new(*worktree.RefusedRootError)), errors.Is(err, fs.ErrNotExist):
 		return nil // nobody could use it
-	}
-	if err != nil {
+	case err != nil:
 		return err
+	}
+	if _, err := os.Stat(filepath.Join(r.Dirname, resultFile)); err == nil {
+		return nil
 	}
 	err = s.look(ctx, r, func(read worktree.Reader) error {
 		return repo.KeepResult(ctx, read, workspaceDir(r), r.Snapshot, filepath.Join(r.Dirname, resultFile))
@@ -232,4 +263,15 @@ func (s *Results) Keep(ctx context.Context, r Record) error {
 		return nil
 	}
 	return err
+}
+
+// results are those of the session's own jobs.
+func (s *Session) results() *Results {
+	read := HelperReading(HelperOptions{Dirs: s.options.Dirs, Version: s.options.Version, Session: s.info.ID}, func(ctx context.Context) (Engine, func(), error) {
+		if err := s.connect(ctx); err != nil {
+			return nil, nil, err
+		}
+		return s.engine, func() {}, nil
+	})
+	return NewResults(s.options.Dirs, s.home, read)
 }

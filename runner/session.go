@@ -460,8 +460,16 @@ func (s *Session) end(ctx context.Context, by string, grace time.Duration) error
 		// session is left to the sweep.
 		err = errors.Join(err, saveRecord(j.Record()))
 	}
-	for _, j := range jobs {
-		err = errors.Join(err, cleanJob(ctx, j.Record().Dirname))
+	// All before any is removed: jobs go on from each other's files.
+	kept := make([]error, len(jobs))
+	for i, j := range jobs {
+		kept[i] = s.results().Keep(ctx, j.Record())
+		err = errors.Join(err, kept[i])
+	}
+	for i, j := range jobs {
+		if kept[i] == nil { // else it is left to the sweep, which tries again
+			err = errors.Join(err, cleanJob(ctx, j.Record().Dirname))
+		}
 	}
 	err = errors.Join(err, cleanNamed(ctx, s.info.Dir))
 	s.store.Close()

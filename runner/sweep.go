@@ -89,8 +89,9 @@ func Sweep(ctx context.Context, dirs configs.Dirs, engine string, connect func(c
 		}
 		report.Expired = append(report.Expired, s.ID)
 	}
+	var eng Engine
 	if len(dead) > 0 || all {
-		eng, err := connect(ctx)
+		eng, err = connect(ctx)
 		if err != nil {
 			return report, errors.Join(append(errs, err)...)
 		}
@@ -105,8 +106,11 @@ func Sweep(ctx context.Context, dirs configs.Dirs, engine string, connect func(c
 			return report, errors.Join(append(errs, err)...)
 		}
 	}
+	results := NewResults(dirs, "", HelperReading(HelperOptions{Dirs: dirs}, func(context.Context) (Engine, func(), error) {
+		return eng, func() {}, nil
+	}))
 	for _, s := range dead {
-		if err := sweepSession(ctx, s); err != nil {
+		if err := sweepSession(ctx, s, results); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -183,10 +187,18 @@ func (d StateDir) finished() (dead, expired []Info, err error) {
 
 // sweepSession does what the end of a session would have done. What is damaged
 // is removed or made whole, so that it is swept once.
-func sweepSession(ctx context.Context, s Info) error {
+func sweepSession(ctx context.Context, s Info, results *Results) error {
 	entries, err := os.ReadDir(filepath.Join(s.Dir, jobsDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	// All before any is removed: jobs go on from each other's files.
+	for _, e := range entries {
+		if r, err := loadRecord(filepath.Join(s.Dir, jobsDir, e.Name())); err == nil {
+			if err := results.Keep(ctx, r); err != nil {
+				return err
+			}
+		}
 	}
 	errs := []error{cleanNamed(ctx, s.Dir)}
 	for _, e := range entries {

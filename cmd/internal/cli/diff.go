@@ -90,7 +90,14 @@ func (a *App) results() (*runner.Results, error) {
 	if err != nil {
 		return nil, err
 	}
-	return runner.NewResults(dirs, a.getenv("HOME"), nil), nil
+	read := runner.HelperReading(runner.HelperOptions{Dirs: dirs, Version: a.Version}, func(ctx context.Context) (runner.Engine, func(), error) {
+		eng, err := a.engine(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		return eng, func() { eng.Close() }, nil
+	})
+	return runner.NewResults(dirs, a.getenv("HOME"), read), nil
 }
 
 // result finds a job and what it has changed.
