@@ -141,6 +141,20 @@ func TestApplyFollowsNoLink(t *testing.T) {
 	}
 }
 
+// Nor does one that became a link after everything was compared.
+func TestApplyFollowsNoSwappedLink(t *testing.T) {
+	u, r, snap, res := changed(t, func(u user) { u.write("d/f", "x"); u.commit() }, "echo job > d/f; echo job > d/new")
+	a := planned(t, r, snap, res)
+	defer a.place.close()
+	elsewhere := filepath.Join(filepath.Dir(u.root), "elsewhere")
+	check(t, os.Rename(filepath.Join(u.root, "d"), elsewhere), os.Symlink(elsewhere, filepath.Join(u.root, "d")))
+	before := fingerprint(t, elsewhere)
+	if err := a.run(t.Context()); !errors.Is(err, errLink) {
+		t.Errorf("got %v", err)
+	}
+	sameTree(t, fingerprint(t, elsewhere), before)
+}
+
 // What was done is undone when something fails half-way, here because the files vanish or change under it.
 func TestApplyRollsBack(t *testing.T) {
 	u, r, snap, res := changed(t, func(u user) {
