@@ -229,13 +229,16 @@ func (s *Results) Keep(ctx context.Context, records ...Record) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
+		if _, err := os.Stat(filepath.Join(r.Dirname, resultFile)); err == nil {
+			continue // by an earlier try
+		}
 		var repo *worktree.Repo
 		if err == nil {
 			repo, err = s.store.Open(ctx, r.Repo)
 		}
-		var none *worktree.NotRepoError
 		switch {
-		case errors.As(err, &none), errors.Is(err, fs.ErrNotExist): // nobody could use it
+		case errors.As(err, new(*worktree.NotRepoError)), errors.As(err, new(*worktree.UnsafeOwnerError)),
+			errors.As(err, new(*worktree.RefusedRootError)), errors.Is(err, fs.ErrNotExist): // nobody could use it
 		case err != nil:
 			errs = append(errs, err)
 		default:

@@ -88,8 +88,9 @@ func Sweep(ctx context.Context, dirs configs.Dirs, engine string, connect func(c
 		}
 		report.Expired = append(report.Expired, s.ID)
 	}
+	var eng Engine
 	if len(dead) > 0 || all {
-		eng, err := connect(ctx)
+		eng, err = connect(ctx)
 		if err != nil {
 			return report, errors.Join(append(errs, err)...)
 		}
@@ -104,11 +105,8 @@ func Sweep(ctx context.Context, dirs configs.Dirs, engine string, connect func(c
 			return report, errors.Join(append(errs, err)...)
 		}
 	}
-	var eng Engine // of the caller
-	results := NewResults(dirs, os.Getenv("HOME"), NewHands(dirs, "", func(ctx context.Context) (Engine, func(), error) {
-		eng, err = connect(ctx)
-		return eng, func() {}, err
-	}))
+	hands := NewHands(dirs, "", func(context.Context) (Engine, func(), error) { return eng, func() {}, nil })
+	results := NewResults(dirs, os.Getenv("HOME"), hands)
 	for _, s := range dead {
 		if err := sweepSession(ctx, s, results); err != nil {
 			errs = append(errs, err)

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // changed is a repository, and what a job made of it.
@@ -143,6 +141,20 @@ func TestApplyFollowsNoLink(t *testing.T) {
 	}
 }
 
+// Nor does one that became a link after everything was compared.
+func TestApplyFollowsNoSwappedLink(t *testing.T) {
+	u, r, snap, res := changed(t, func(u user) { u.write("d/f", "x"); u.commit() }, "echo job > d/f; echo job > d/new")
+	a := planned(t, r, snap, res)
+	defer a.place.close()
+	elsewhere := filepath.Join(filepath.Dir(u.root), "elsewhere")
+	check(t, os.Rename(filepath.Join(u.root, "d"), elsewhere), os.Symlink(elsewhere, filepath.Join(u.root, "d")))
+	before := fingerprint(t, elsewhere)
+	if err := a.run(t.Context()); !errors.Is(err, errLink) {
+		t.Errorf("got %v", err)
+	}
+	sameTree(t, fingerprint(t, elsewhere), before)
+}
+
 // What was done is undone when something fails half-way, here because the files vanish or change under it.
 func TestApplyRollsBack(t *testing.T) {
 	u, r, snap, res := changed(t, func(u user) {
@@ -200,82 +212,6 @@ func planned(t *testing.T, r *Repo, snap Snapshot, res Result) *application {
 	a := &application{repo: r, place: p}
 	check(t, a.plan(t.Context(), snap, res))
 	return a
-}
-
-func TestApplyOnAFullDisk(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs a file system of its own")
-	}
-	u := newUser(t)
-	u.write("a", "a")
-	u.commit()
-	small := t.TempDir()
-	check(t, unix.Mount("tmpfs", small, "tmpfs", 0, "size=1m"))
-	t.Cleanup(func() { check(t, unix.Unmount(small, 0)) })
-	gitIn(t, u.root, "clone", "-q", ".", small+"/r")
-	c := user{t, small + "/r"}
-	r, err := NewStore(filepath.Join(t.TempDir(), "cache")).Open(t.Context(), c.root)
-	check(t, err)
-	snap, err := r.Snapshot(t.Context(), "")
-	check(t, err)
-	j := c.job(r, snap)
-	j.run("echo b > a; head -c 3000000 /dev/urandom > z")
-	res := j.result(r, snap)
-	before := fingerprint(t, c.root)
-	if _, err := r.Apply(t.Context(), snap, res); !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("got %v", err)
-	}
-	after := fingerprint(t, c.root)
-	delete(before, c.root)
-	delete(after, c.root)
-	sameTree(t, after, before)
-}
-
-func TestApplyWithoutPermission(t *testing.T) {
-	u, r, snap, res := changed(t, func(u user) {
-		u.write("a", "a")
-		u.write("ro/f", "f")
-		u.commit()
-	}, "echo job > a; echo job > ro/f; echo job > ro/new")
-	dir := filepath.Join(u.root, "ro")
-	if os.Getuid() == 0 { // whom only this stops
-		if err := setImmutable(dir, true); err != nil {
-			t.Skip("no immutable directories here: ", err)
-		}
-		defer func() { check(t, setImmutable(dir, false)) }()
-	} else {
-		check(t, os.Chmod(dir, 0o500))
-		defer os.Chmod(dir, 0o700)
-	}
-	before := tree(t, u.root)
-	if _, err := r.Apply(t.Context(), snap, res); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("got %v", err)
-	}
-	sameTree(t, tree(t, u.root), before)
-	left, _ := filepath.Glob(filepath.Join(u.root, ".berth*"))
-	if len(left) > 0 {
-		t.Errorf("left %v", left)
-	}
-}
-
-// immutable is FS_IMMUTABLE_FL.
-const immutable = 0x10
-
-func setImmutable(dir string, on bool) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
-	if err != nil {
-		return err
-	}
-	flags &^= immutable
-	if on {
-		flags |= immutable
-	}
-	return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags)
 }
 
 func TestApplyKeepsBitsAway(t *testing.T) {

@@ -87,8 +87,11 @@ func (r *Repo) branch(ctx context.Context, name, message string, snap Snapshot, 
 
 // checkNewBranch tells whether a branch can be called name, and is not there.
 func (r *Repo) checkNewBranch(ctx context.Context, name, ref string) error {
+	if strings.HasPrefix(name, "-") || name == "HEAD" || strings.ContainsRune(name, 0) {
+		return &BranchNameError{Name: name}
+	}
 	_, err := git{}.run(ctx, "check-ref-format", ref)
-	if exitCode(err) > 0 || strings.HasPrefix(name, "-") || name == "HEAD" {
+	if exitCode(err) > 0 {
 		return &BranchNameError{Name: name}
 	}
 	if err != nil {

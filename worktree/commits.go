@@ -41,6 +41,13 @@ func (r *Repo) commits(ctx context.Context, read Reader, f Files, tmp string) (h
 	if err := r.takeCommits(ctx, read, f, head, tmp); err != nil {
 		return "", branch, err
 	}
+	// Its file may have had the contents of another object.
+	if known, err = r.known(ctx, []string{head + "^{commit}"}); err == nil && !known[0] {
+		err = &CommitsError{Why: "the one at its HEAD is damaged"}
+	}
+	if err != nil {
+		return "", branch, err
+	}
 	return head, branch, nil
 }
 

@@ -2,9 +2,7 @@ package worktree
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 )
 
@@ -32,11 +30,4 @@ func ReleaseWorkspace(dir string) error {
 		return os.RemoveAll(rec.Links)
 	}
 	return nil
-}
-
-func ignoreGone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -443,11 +444,20 @@ func (r *Repo) normalise(ctx context.Context, src source, user *index, g git) (p
 	for i, size := range strings.Split(strings.TrimSuffix(string(out), "\n"), "\n") {
 		e := &plain.entries[i]
 		if e.stat != (stat{}) && (always || size != fmt.Sprint(e.stat.size)) {
+			// One that the user has changed is not as the index says, and found anyway.
+			if info, err := os.Lstat(filepath.Join(src.root, e.path)); err == nil && sameWrite(info, e.stat) {
+				forced[e.path] = true
+			}
 			e.stat = stat{}
-			forced[e.path] = true
 		}
 	}
 	return plain, forced, nil
+}
+
+// sameWrite says whether a file was not written since the index saw it, as far as its size and time tell.
+func sameWrite(info fs.FileInfo, s stat) bool {
+	t := info.ModTime()
+	return uint32(info.Size()) == s.size && uint32(t.Unix()) == s.mtimeSec && (uint32(t.Nanosecond()) == s.mtimeNsec || s.mtimeNsec == 0)
 }
 
 // conversions says whether bytes on disk may differ from blobs that the index takes for the same, and whether they may even
