@@ -231,7 +231,6 @@ func TestFrom(t *testing.T) {
 }
 
 func TestTooManyLayers(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir())
 	var layers []string
 	for i := range 1000 {
 		layers = append(layers, fmt.Sprintf("/some/where/%d", i))
@@ -240,9 +239,6 @@ func TestTooManyLayers(t *testing.T) {
 	var many *LayersError
 	if !errors.As(err, &many) || links != "" {
 		t.Errorf("%v, %q", err, links)
-	}
-	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "berth*")); len(left) != 0 {
-		t.Errorf("left: %q", left)
 	}
 }
 

@@ -12,6 +12,9 @@ import (
 // a zero at the end. Longer ones it cuts, and then misses some layer.
 const maxOptions = 4095
 
+// longTemp is how long the name of the directory for temporary files may be for short names to go there.
+const longTemp = 24
+
 // LayersError says that there are more layers than one mount can have.
 type LayersError struct{ Layers int }
 
@@ -31,10 +34,10 @@ func overlayOptions(layers []string, upper, work, redirect string) (options, lin
 		return options, "", nil
 	}
 	tmp := os.TempDir()
-	if strings.ContainsAny(tmp, `\,:`) || !filepath.IsAbs(tmp) {
+	if strings.ContainsAny(tmp, `\,:`) || !filepath.IsAbs(tmp) || len(tmp) > longTemp {
 		tmp = "/tmp"
 	}
-	if links, err = os.MkdirTemp(tmp, "berth"); err != nil {
+	if links, err = os.MkdirTemp(tmp, "b"); err != nil {
 		return "", "", err
 	}
 	defer func() {

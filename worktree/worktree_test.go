@@ -513,28 +513,3 @@ func TestRandomTrees(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkSnapshotAndWorkspace(b *testing.B) {
-	u := newUser(b)
-	for i := range 2000 {
-		u.write(fmt.Sprintf("d%d/e%d/f%d", i%10, i%40, i), strings.Repeat(fmt.Sprint(i), 500))
-	}
-	u.commit()
-	u.write("d1/new", "1")
-	r := u.open()
-	snap, err := r.Snapshot(b.Context(), "")
-	must(b, err)
-	b.Run("Snapshot", func(b *testing.B) {
-		for b.Loop() {
-			_, err := r.Snapshot(b.Context(), "")
-			must(b, err)
-		}
-	})
-	b.Run("NewWorkspace", func(b *testing.B) {
-		base := b.TempDir()
-		for i := 0; b.Loop(); i++ {
-			_, err := r.NewWorkspace(b.Context(), WorkspaceSpec{Dir: filepath.Join(base, fmt.Sprint(i)), Form: Plain, Snapshot: snap})
-			must(b, err)
-		}
-	})
-}
