@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,56 +49,88 @@ func copyTree(ctx context.Context, from, to string, copied func(path string)) er
 		return err
 	}
 	defer dst.Close()
-	type dirTime struct {
-		path string
-		info fs.FileInfo
-	}
-	var dirs []dirTime
-	err = fs.WalkDir(src.FS(), ".", func(p string, d fs.DirEntry, err error) error {
-		if err != nil || p == "." {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		there, err := dst.Lstat(p)
-		switch {
-		case err == nil && info.IsDir() && there.IsDir():
-			return nil
-		case err == nil && info.IsDir():
-			return fs.SkipDir
-		case err == nil:
-			return nil
-		case !errors.Is(err, fs.ErrNotExist):
-			return err
-		}
-		switch {
-		case info.IsDir():
-			dirs = append(dirs, dirTime{p, info})
-			return dst.Mkdir(p, 0o700)
-		case info.Mode().IsRegular():
-			err = copyIn(src, dst, p, info)
-		case info.Mode()&fs.ModeSymlink != 0:
-			var target string
-			if target, err = src.Readlink(p); err == nil {
-				err = dst.Symlink(target, p)
-			}
-		default:
-			return nil
-		}
-		if err == nil && copied != nil {
-			copied(p)
-		}
+	c := &treeCopy{ctx: ctx, src: src, dst: dst, copied: copied}
+	if err := c.below("."); err != nil {
 		return err
-	})
-	for i := len(dirs) - 1; i >= 0 && err == nil; i-- { // what is in them has been made
-		if err = dst.Chmod(dirs[i].path, dirs[i].info.Mode().Perm()); err == nil {
-			err = dst.Chtimes(dirs[i].path, time.Time{}, dirs[i].info.ModTime())
+	}
+	for _, d := range slices.Backward(c.dirs) { // what is in them has been made
+		if err := dst.Chmod(d.path, d.info.Mode().Perm()); err != nil {
+			return err
 		}
+		if err := dst.Chtimes(d.path, time.Time{}, d.info.ModTime()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// treeCopy is one copy of a tree. It does not walk through [fs.FS], which knows no names but in UTF-8.
+type treeCopy struct {
+	ctx      context.Context
+	src, dst *os.Root
+	copied   func(path string)
+	dirs     []copiedDir // made, parents first
+}
+
+type copiedDir struct {
+	path string
+	info fs.FileInfo
+}
+
+func (c *treeCopy) below(dir string) error {
+	d, err := c.src.Open(dir)
+	if err != nil {
+		return err
+	}
+	names, err := d.Readdirnames(-1)
+	d.Close()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := c.entry(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *treeCopy) entry(p string) error {
+	if err := c.ctx.Err(); err != nil {
+		return err
+	}
+	info, err := c.src.Lstat(p)
+	if err != nil {
+		return err
+	}
+	there, err := c.dst.Lstat(p)
+	switch {
+	case err == nil && info.IsDir() && there.IsDir():
+		return c.below(p)
+	case err == nil:
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	switch {
+	case info.IsDir():
+		if err := c.dst.Mkdir(p, 0o700); err != nil {
+			return err
+		}
+		c.dirs = append(c.dirs, copiedDir{p, info})
+		return c.below(p)
+	case info.Mode().IsRegular():
+		err = copyIn(c.src, c.dst, p, info)
+	case info.Mode()&fs.ModeSymlink != 0:
+		var target string
+		if target, err = c.src.Readlink(p); err == nil {
+			err = c.dst.Symlink(target, p)
+		}
+	default:
+		return nil
+	}
+	if err == nil && c.copied != nil {
+		c.copied(p)
 	}
 	return err
 }

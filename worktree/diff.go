@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // DiffOptions say how a difference is shown. Without any it is a patch that `git apply` takes, binary files included.
@@ -27,6 +28,11 @@ func (r *Repo) Diff(ctx context.Context, w io.Writer, from, to string, o DiffOpt
 		}
 	default:
 		args = append(args, "-p", "--binary", "--full-index")
+		if becomes, err := r.becomesDir(ctx, from, to); err != nil {
+			return fmt.Errorf("compare with the snapshot: %w", err)
+		} else if becomes {
+			args = append(args, "--no-renames")
+		}
 	}
 	if o.Null {
 		args = append(args, "-z")
@@ -37,4 +43,18 @@ func (r *Repo) Diff(ctx context.Context, w io.Writer, from, to string, o DiffOpt
 		return fmt.Errorf("compare with the snapshot: %w", err)
 	}
 	return nil
+}
+
+// becomesDir tells whether something becomes a directory. If it is a link, and goes on elsewhere, then `git apply` takes what is put into the
+// directory for something beyond a link, and refuses.
+func (r *Repo) becomesDir(ctx context.Context, from, to string) (bool, error) {
+	changes, err := r.compare(ctx, from, to)
+	if err != nil {
+		return false, err
+	}
+	gone := map[string]bool{}
+	for _, c := range changes {
+		gone[c.path] = c.gone
+	}
+	return slices.ContainsFunc(changes, func(c change) bool { return !c.gone && below(c.path, gone) }), nil
 }
