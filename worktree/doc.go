@@ -5,10 +5,13 @@
 //	store := worktree.NewStore(cacheDir, worktree.Reserve(stateDir))
 //	repo, err := store.Open(ctx, workingDirectory)
 //	snap, err := repo.Snapshot(ctx, "")            // or a ref: "main", "v1.2^", an object id
-//	ws, err := repo.NewWorkspace(ctx, snap, dir)   // bind-mount ws.Mounts, work in ws.Root
-//	err = worktree.RemoveWorkspace(ctx, dir)       // later, by any process
+//	ws, err := repo.NewWorkspace(ctx, worktree.WorkspaceSpec{Dir: dir, Form: worktree.Overlay, Snapshot: snap})
+//	                                               // mount ws.Overlay and ws.Mounts, work in ws.Root
+//	res, err := repo.Result(ctx, reader, dir, snap) // what was changed: for Diff, Apply, Branch
+//	err = worktree.RemoveWorkspace(ctx, overlay.Remove, dir) // later, by any process
+//	store.Close()
 //
-// Nothing is ever written to the user's .git directory: objects, refs and worktree entries go to a bare
+// Nothing is written to the user's .git directory, unless a branch is asked for: objects go to a bare
 // repository of berth's own, one for each user repository, which borrows the user's objects.
 //
 // It is the only package that runs git, in git.go, and it never runs git over files that a job could have
