@@ -53,6 +53,7 @@ func (h *Hands) Reader(layers ...string) *HandReader { return &HandReader{hands:
 type HandReader struct {
 	hands  *Hands
 	layers []string
+	root   bool // the files may be root's, whatever layer they are in
 
 	mu      sync.Mutex
 	helper  *Helper
@@ -76,7 +77,7 @@ func (r *HandReader) Close() error {
 
 // eyes are those that see all there is in a stack.
 func (r *HandReader) eyes(ctx context.Context, s overlay.Stack) (worktree.Reader, error) {
-	if os.Geteuid() == 0 || !slices.ContainsFunc(s, needsRoot) {
+	if os.Geteuid() == 0 || !r.root && !slices.ContainsFunc(s, needsRoot) {
 		return overlay.Local{}, nil
 	}
 	r.mu.Lock()

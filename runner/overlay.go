@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -19,7 +20,6 @@ import (
 	"berth/images"
 	"berth/runner/control"
 	"berth/worktree"
-	"berth/worktree/overlay"
 )
 
 // Probed is what is known of an engine's ability to mount overlay file systems of berth's directories.
@@ -114,12 +114,10 @@ func tryOverlay(ctx context.Context, eng Engine, resolver *images.Resolver, dirs
 	}
 	options, links, err := worktree.ProbeOverlay(lower, upper)
 	defer func() {
-		clean := context.WithoutCancel(ctx)
-		for _, d := range []string{upper, lower, links} {
-			if d != "" {
-				err = errors.Join(err, overlay.Remove(clean, d))
-			}
-		}
+		made := slices.DeleteFunc([]string{upper, lower, links}, func(d string) bool { return d == "" })
+		hands := NewHands(dirs, "", func(context.Context) (Engine, func(), error) { return eng, func() {}, nil })
+		hands.session = labels[LabelSession]
+		err = errors.Join(err, hands.Remove(context.WithoutCancel(ctx), made...))
 	}()
 	if err != nil {
 		return "", err

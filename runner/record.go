@@ -93,6 +93,7 @@ type Record struct {
 	From      string            `json:"from,omitempty"`      // ID of the ended job whose files it goes on with
 	Workspace string            `json:"workspace,omitempty"` // name of the files that it shares
 	Snapshot  worktree.Snapshot `json:"snapshot,omitzero"`
+	Root      bool              `json:"root,omitempty"` // it runs as root
 	Image     string            `json:"image"`
 	ImageID   string            `json:"image_id"`
 	Digest    string            `json:"digest,omitempty"` // of the image in its registry

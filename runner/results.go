@@ -185,6 +185,7 @@ func (s *Results) place(ctx context.Context, r Record, path string) (origin, str
 			return origin{}, "", &NoFilesError{Record: r, Why: "has no " + at.target + " any more: it went with the session"}
 		}
 		read := s.hands.Reader(dir)
+		read.root = r.Root
 		return origin{read, overlay.Stack{dir}, read.Close}, rest, nil
 	}
 	return origin{}, "", &InvalidError{What: "path", Value: path, Why: "it is outside the job's own files",

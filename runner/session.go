@@ -185,6 +185,7 @@ func (s *Session) Run(ctx context.Context, spec Spec, events func(Event)) (Recor
 		Dir:     spec.Dir,
 		Timeout: spec.Timeout,
 		Keep:    spec.Keep,
+		Root:    spec.Root,
 		State:   Preparing,
 		Created: time.Now(),
 	}
