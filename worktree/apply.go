@@ -283,12 +283,18 @@ func (a *application) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer os.RemoveAll(a.stage)
-	if a.stageDir, err = os.Open(a.stage); err != nil {
+	// A job with the user's own files may put a link in its place.
+	if a.stageDir, err = a.place.dir(filepath.Base(a.stage), nil); err != nil {
 		return err
 	}
 	defer a.stageDir.Close()
 	// So that nobody takes it for a part of the project meanwhile.
-	if err := os.WriteFile(filepath.Join(a.stage, ".gitignore"), []byte("*\n"), 0o600); err != nil {
+	ignore, err := createAt(int(a.stageDir.Fd()), ".gitignore", 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = ignore.WriteString("*\n")
+	if err = errors.Join(err, ignore.Close()); err != nil {
 		return err
 	}
 	if err := a.prepare(ctx); err != nil {

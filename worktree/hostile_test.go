@@ -2,53 +2,22 @@ package worktree
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"berth/worktree/overlay"
+	"berth/worktree/testdata/hostile"
 )
-
-// attacks are what a hostile job may write so that a git that comes by does its bidding: $CANARY is a program that leaves a mark when it runs.
-// plain is what an unsuspecting user would do in the job's files, and shows that the attack works.
-var attacks = []struct{ name, plant, plain string }{
-	{"fsmonitor", `git config core.fsmonitor "$CANARY"`, `git status`},
-	{"fsmonitor in the real config after a new init", `rm -rf .git; git init -q; git config core.fsmonitor "$CANARY"`, `git status`},
-	{"hooks", `mkdir -p .git/hooks; for h in pre-commit post-commit post-checkout reference-transaction post-index-change pre-auto-gc; do cp "$CANARY" .git/hooks/$h; done`, `git commit -qm x --allow-empty`},
-	{"hooksPath", `mkdir h; cp "$CANARY" h/pre-commit; git config core.hooksPath h`, `git commit -qm x --allow-empty`},
-	{"clean filter", `echo '* filter=x' > .gitattributes; git config filter.x.clean "$CANARY"`, `git add -A`},
-	{"smudge filter", `echo '* filter=x' > .gitattributes; git config filter.x.smudge "$CANARY"`, `git checkout -f -- a; rm a; git checkout -f -- a`},
-	{"process filter", `echo '* filter=x' > .gitattributes; git config filter.x.process "$CANARY"`, `git add -A || true`},
-	{"filter in info/attributes", `echo '* filter=x' > .git/info/attributes; git config filter.x.clean "$CANARY"`, `git add -A`},
-	{"filter of the user's", `echo '* filter=users' > .gitattributes`, `git add -A`},
-	{"textconv", `echo '* diff=x' > .gitattributes; git config diff.x.textconv "$CANARY"`, `git diff HEAD`},
-	{"diff command", `echo '* diff=x' > .gitattributes; git config diff.x.command "$CANARY"`, `git diff HEAD`},
-	{"external diff", `git config diff.external "$CANARY"`, `git diff HEAD`},
-	{"merge driver", `echo '* merge=x' | tee .gitattributes > .git/info/attributes; git config merge.x.driver "$CANARY %A"`,
-		`git add -A; git commit -qm 1; git switch -qc o HEAD~1; echo other > a; git commit -qam 2; git merge -q main || true`},
-	{"include", `printf '[core]\n\tfsmonitor = %s\n' "$CANARY" > .git/more; git config include.path more`, `git status`},
-	{"config.worktree", `git config extensions.worktreeConfig true; printf '[core]\n\tfsmonitor = %s\n' "$CANARY" > .git/config.worktree`, `git status`},
-	{"commondir", `cp -r .git .common; git --git-dir=.common config core.fsmonitor "$CANARY"; echo ../.common > .git/commondir`, `git status`},
-	{".git as a file", `mv .git .real; git --git-dir=.real config core.fsmonitor "$CANARY"; echo 'gitdir: .real' > .git`, `git status`},
-	{".git as a link", `mv .git .real; git --git-dir=.real config core.fsmonitor "$CANARY"; ln -s .real .git`, `git status`},
-	{"worktree", `git config core.worktree "$OUTSIDE"`, `git checkout -f -- a && "$CANARY" && rm "$OUTSIDE/a"`},
-	{"sshCommand", `git config core.sshCommand "$CANARY"; git remote add o ssh://localhost/x`, `git fetch o || true`},
-	{"credential helper", `git config credential.helper "$CANARY"`, `printf 'protocol=https\nhost=x\n\n' | git credential fill || true`},
-	{"gpg", `git config gpg.program "$CANARY"; git config commit.gpgSign true`, `git commit -qm x --allow-empty || true`},
-	{"editor", `git config core.editor "$CANARY"`, `git commit -q --amend || true`},
-	{"ext URL", `git config protocol.ext.allow always; git config remote.o.url "ext::$CANARY"`, `git fetch o || true`},
-	{"submodule update", `git config submodule.s.update '!'"$CANARY"; git config submodule.s.url "$OUTSIDE/repo"; git config -f .gitmodules submodule.s.path s; git config -f .gitmodules submodule.s.url "$OUTSIDE/repo"; git add .gitmodules; git update-index --add --cacheinfo "160000,$(git -C "$OUTSIDE/repo" rev-parse HEAD),s"; git config submodule.s.active true`,
-		`git submodule update --init || true`},
-	{"nested repository", `git init -q n; git -C n config core.fsmonitor "$CANARY"; echo x > n/x`, `git -C n status`},
-	{"alternateRefsCommand", `git config core.alternateRefsCommand "$CANARY"`, `git fetch -q "$OUTSIDE/repo" || true`},
-}
 
 // TestHostileJob has every verb read what each attack has left.
 func TestHostileJob(t *testing.T) {
-	for _, a := range attacks {
-		t.Run(a.name, func(t *testing.T) {
+	for i, a := range slices.Concat(hostile.Attacks, hostile.Harmless) {
+		t.Run(a.Name, func(t *testing.T) {
 			u := newUser(t)
 			u.write("a", "a\n")
 			u.commit()
@@ -64,7 +33,7 @@ func TestHostileJob(t *testing.T) {
 			snap, err := r.Snapshot(t.Context(), "")
 			check(t, err)
 			j := u.job(r, snap)
-			j.run("echo job > a; cp a b;" + a.plant)
+			j.run("echo job > a; cp a b;" + a.Plant)
 			copied := filepath.Join(t.TempDir(), "copy") // before git's own look at it changes anything
 			check(t, exec.Command("cp", "-a", j.files, copied).Run())
 			os.Remove(mark) // planting may have set it off
@@ -80,9 +49,10 @@ func TestHostileJob(t *testing.T) {
 			sameTree(t, fingerprint(t, filepath.Join(u.root, ".git/hooks")), userGit)
 
 			plain := job{t, "", copied}
-			plain.run("timeout 10 bash -c " + shellQuote(a.plain) + " >/dev/null 2>&1 </dev/null || true")
-			if !exists(mark) {
-				t.Error("the attack does not work on plain git, so it tests nothing")
+			plain.run("timeout 10 bash -c " + shellQuote(a.Plain) + " >/dev/null 2>&1 </dev/null || true")
+			works := exists(mark) || !maps.Equal(fingerprint(t, outside), before)
+			if works != (i < len(hostile.Attacks)) {
+				t.Errorf("the attack works on plain git: %t", works)
 			}
 		})
 	}
