@@ -259,3 +259,45 @@ func TestApplyInSubmodule(t *testing.T) {
 		t.Errorf("branch has %q", out)
 	}
 }
+
+// A job with the user's own files may put a link where apply collects what is new: nothing is written through it.
+func TestApplyCollectsBehindNoLink(t *testing.T) {
+	u, r, snap, res := changed(t, func(u user) { u.write("a", "a\n") }, "echo job > a")
+	outside := filepath.Join(filepath.Dir(u.root), "outside")
+	check(t, os.Mkdir(outside, 0o755), os.WriteFile(filepath.Join(outside, ".gitignore"), []byte("mine\n"), 0o644))
+	before := tree(t, outside)
+	stop, done := make(chan struct{}), make(chan int)
+	go func() {
+		swapped := 0
+		for {
+			select {
+			case <-stop:
+				done <- swapped
+				return
+			default:
+			}
+			stages, _ := filepath.Glob(filepath.Join(globQuoter.Replace(u.root), ".berth-apply-*"))
+			for _, s := range stages {
+				if os.Rename(s, filepath.Join(u.root, "..", "moved")) == nil && os.Symlink(outside, s) == nil {
+					swapped++
+				}
+				os.RemoveAll(filepath.Join(u.root, "..", "moved"))
+			}
+		}
+	}()
+	for range 20 {
+		check(t, os.WriteFile(filepath.Join(u.root, "a"), []byte("a\n"), 0o644))
+		_, _ = r.Apply(t.Context(), snap, res) // it may notice
+		stages, _ := filepath.Glob(filepath.Join(globQuoter.Replace(u.root), ".berth-apply-*"))
+		for _, s := range stages {
+			os.RemoveAll(s)
+		}
+	}
+	close(stop)
+	if n := <-done; n == 0 {
+		t.Error("nothing was swapped")
+	} else {
+		t.Log(n, "were swapped")
+	}
+	sameTree(t, tree(t, outside), before)
+}

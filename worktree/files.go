@@ -48,6 +48,19 @@ func readSmall(path string) string {
 	return string(data)
 }
 
+// readRegular reads a regular file, following no symbolic link and waiting for nobody.
+func readRegular(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, &fs.PathError{Op: "read", Path: path, Err: fs.ErrInvalid})
+	}
+	return io.ReadAll(f)
+}
+
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil

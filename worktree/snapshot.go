@@ -354,7 +354,7 @@ func (r *Repo) userIndex(ctx context.Context, gitDir string, g git) (*index, err
 		return nil, err
 	}
 	for _, s := range shared {
-		part, err := os.ReadFile(s)
+		part, err := readRegular(s)
 		if err != nil {
 			return nil, fmt.Errorf("read the git index: %w", err)
 		}
