@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +33,8 @@ const (
 	basesTried = 3
 	// How many prepared indexes a base keeps.
 	indexesKept = 8
+	// After this a file that was just checked out has another time when it is changed, in whole seconds.
+	indexSettled = 2 * time.Second
 )
 
 // state is the layers that show a snapshot.
@@ -285,7 +288,17 @@ func (r *Repo) preparedIndex(snap Snapshot, s state) (string, error) {
 	if s.delta != "" && strings.HasPrefix(name, filteredPrefix) {
 		dir = s.delta // git takes filtered files for unchanged by their times alone, those in the delta as well
 	}
+	// git looks into every file that is not older than its index by a whole second, as it may have been changed since without a trace in the
+	// times. A job that begins at once may still do that to a base; later ones need not pay for it.
+	info, err := os.Stat(filepath.Join(dir, indexName))
+	if err != nil {
+		return "", err
+	}
+	settled := time.Since(info.ModTime()) > indexSettled
 	out := filepath.Join(dir, indexName+"-"+name)
+	if !settled {
+		out += "-fresh"
+	}
 	if exists(out) {
 		return out, nil
 	}
@@ -313,6 +326,9 @@ func (r *Repo) preparedIndex(snap Snapshot, s state) (string, error) {
 	x, err := r.jobIndex(name, checkout)
 	if err != nil {
 		return "", err
+	}
+	if settled {
+		x.mtime = info.ModTime().Add(indexSettled)
 	}
 	// Whole or not at all, also for others who make it now.
 	if err := x.write(out, r.hashSize()); err != nil {

@@ -175,6 +175,7 @@ func TestFrom(t *testing.T) {
 	u := newUser(t)
 	u.write("file", "0")
 	u.write("dir/x", "x")
+	u.write("not UTF-8 \xff/x", "x")
 	u.commit()
 	r := u.open()
 	snap, err := r.Snapshot(t.Context(), "")

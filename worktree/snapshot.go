@@ -161,8 +161,10 @@ func (r *Repo) scan(ctx context.Context, src source, tmp string) (*files, error)
 	}
 	user := &index{}
 	if src.gitDir != "" {
-		if user, err = r.userIndex(ctx, src.gitDir, g); err != nil {
+		if user, err = r.userIndex(ctx, src.gitDir, g); err != nil && (src.objects != "" || ctx.Err() != nil) {
 			return nil, err
+		} else if err != nil {
+			user = &index{} // a job may have damaged it
 		}
 	}
 	plain, forced, err := r.normalise(ctx, src, user, g)

@@ -55,9 +55,9 @@ func TestHostileJobs(t *testing.T) {
 	last.berth(0, "session", "end")
 	last.berth(0, "gc")
 	for i, v := range victims {
-		v.berth(0, "diff", v.job())
-		v.berth(0, "cp", v.job()+":a", "-")
-		v.berth(-1, "apply", v.job()) // what the last one has changed is in conflict
+		v.berth(0, "diff", "--session", "hostile", v.job())
+		v.berth(0, "cp", "--session", "hostile", v.job()+":a", "-")
+		v.berth(-1, "apply", "--session", "hostile", v.job()) // what the last one has changed is in conflict
 		if now := v.untouchable(); now != before[v] {
 			t.Errorf("victim %d, after the session: %s", i, v.differs(before[v], now))
 		}
@@ -94,7 +94,7 @@ func newVictim(t *testing.T, home string, env []string, i int) *victim {
 // surroundings makes the canary and what is outside, on this machine and once more in a job, which sees neither.
 func (v *victim) surroundings() string {
 	return `mkdir -p "$OUTSIDE/d"; printf '#!/bin/sh\ntouch '"'` + v.mark + `'"'\n' > "$CANARY"; chmod +x "$CANARY"; "$CANARY"; echo f > "$OUTSIDE/d/f"
-		git init -q "$OUTSIDE/repo"; git -C "$OUTSIDE/repo" -c user.name=x -c user.email=x@example.org commit -q --allow-empty -m x;`
+		git init -q "$OUTSIDE/repo"; GIT_AUTHOR_DATE="1600000000 +0000" GIT_COMMITTER_DATE="1600000000 +0000" git -C "$OUTSIDE/repo" -c user.name=x -c user.email=x@example.org commit -q --allow-empty -m x;`
 }
 
 func (v *victim) job() string { return filepath.Base(filepath.Dir(v.repo)) }
@@ -147,8 +147,9 @@ func (v *victim) attack(a hostile.Attack, works bool) {
 		check(args[0] + " after --live")
 	}
 
-	// The copy has all that the job had.
-	v.sh(v.mark+".copy", `find . -name alternates -exec sh -c 'for s in "$1"/.git/objects "$HOME"/.cache/berth/*/git/objects; do echo "$s"; done > "$2"' - "`+v.repo+`" {} \;`)
+	// The copy has all that the job had, but for what it took outside, which was inside its container.
+	v.sh(v.mark+".copy", `mkdir -p "$OUTSIDE/logs" "$OUTSIDE/refs/heads" "$OUTSIDE/objects/info"; : > "$OUTSIDE/objects/info/alternates"
+		find . "$OUTSIDE/objects" -name alternates -exec sh -c 'for s in "$1"/.git/objects "$HOME"/.cache/berth/*/git/objects; do echo "$s"; done > "$2"' - "`+v.repo+`" {} \;`)
 	outside := v.untouchable()
 	cmd := exec.Command("timeout", "10", "bash", "-c", a.Plain)
 	cmd.Dir, cmd.Env = v.mark+".copy", v.env
