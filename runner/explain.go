@@ -175,7 +175,8 @@ func hint(err error) string {
 		return "make room on the disk; berth gc removes what is no longer needed"
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EROFS):
 		return "berth doctor checks the directories that it writes to"
-	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EEXIST), errors.Is(err, syscall.ELOOP):
+	case errors.As(err, &file) && strings.Contains(file.Path, "/berth") &&
+		(errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EEXIST) || errors.Is(err, syscall.ELOOP)):
 		return "berth's directories are below XDG_STATE_HOME and XDG_CACHE_HOME; one of them is no directory"
 	case errors.As(err, &git):
 		if strings.Contains(git.Stderr, "No space left") { // git has no code for it
