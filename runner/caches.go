@@ -54,6 +54,9 @@ func (j *job) caches() ([]mount.Mount, error) {
 	if j.files.repo == nil || j.spec.NoCaches {
 		return nil, nil
 	}
+	if j.spec.Root && j.session.uid != 0 {
+		return nil, nil // its files would be in the way of the user's own jobs
+	}
 	dir := filepath.Join(j.files.repo.CacheDir(), cachesDir)
 	if err := makeDir(dir); err != nil {
 		return nil, err

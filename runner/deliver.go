@@ -31,6 +31,15 @@ func (j *job) deliver() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), deliverDeadline)
 	defer cancel()
+	over := make(chan struct{})
+	defer close(over)
+	go func() { // a kill gives it up, which leaves all or nothing applied
+		select {
+		case <-j.release:
+			cancel()
+		case <-over:
+		}
+	}()
 	var d Delivery
 	if err := j.deliverTo(ctx, &d); err != nil {
 		e := Explain(err)

@@ -3,8 +3,8 @@ package runner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
-	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/filters"
@@ -20,54 +20,72 @@ const namedDir = "workspaces"
 // namedFiles is a workspace that several jobs share and change. Its overlay file system is a named volume, which the engine mounts once however many
 // containers use it: two mounts of one writable layer would have no defined result.
 type namedFiles struct {
-	repo   *worktree.Repo
-	snap   worktree.Snapshot
+	name   string
 	volume string
+	turn   chan struct{} // taken by who makes the files
 
-	making sync.Mutex
-	made   *worktree.Workspace // nil before the first job has needed it
+	// Set when the files have been made, under the session's lock.
+	repo *worktree.Repo
+	snap worktree.Snapshot
+	made *worktree.Workspace
 }
 
-func (s *Session) findNamed(name string) *namedFiles {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.named[name]
+// fits is the error for a job that wants something else than what the workspace has.
+func (n *namedFiles) fits(spec Spec, repo *worktree.Repo) error {
+	if n.repo.Root() != repo.Root() {
+		return &InvalidError{What: "workspace", Value: n.name, Why: "it is of another repository, " + n.repo.Root(), Hint: "choose another name"}
+	}
+	if spec.Ref != "" {
+		return &InvalidError{What: "ref", Value: spec.Ref, Why: fmt.Sprintf("the workspace %q has its files already", n.name), Hint: "leave out --ref, or choose another name"}
+	}
+	return nil
 }
 
-// claimNamed is the workspace of that name; the first to ask gives it its files.
-func (s *Session) claimNamed(name string, f files) *namedFiles {
+// madeNamed is the workspace of that name when it has its files, else nil.
+func (s *Session) madeNamed(name string) *namedFiles {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if n := s.named[name]; n != nil && n.made != nil {
+		return n
+	}
+	return nil
+}
+
+// sharedMounts are the mounts of the named workspace that the job works in. The first job that gets so far gives it its files.
+func (j *job) sharedMounts(ctx context.Context, spec worktree.WorkspaceSpec) ([]mount.Mount, error) {
+	s, name := j.session, j.spec.Workspace
+	s.mu.Lock()
 	n := s.named[name]
 	if n == nil {
-		n = &namedFiles{repo: f.repo, snap: f.snap, volume: "berth-" + s.info.ID[len(s.info.ID)-6:] + "-" + name}
+		n = &namedFiles{name: name, volume: "berth-" + s.info.ID[len(s.info.ID)-6:] + "-" + name, turn: make(chan struct{}, 1)}
 		s.named[name] = n
 	}
-	return n
-}
-
-// sharedMounts are the mounts of the named workspace that the job works in.
-func (j *job) sharedMounts(ctx context.Context, spec worktree.WorkspaceSpec) ([]mount.Mount, error) {
-	s := j.session
-	n := s.findNamed(j.spec.Workspace)
-	n.making.Lock()
-	defer n.making.Unlock()
-	if n.made == nil {
-		spec.Dir, spec.Snapshot = s.namedDir(j.spec.Workspace), n.snap
-		if j.spec.Setup != nil {
-			layer, err := j.setup(ctx)
-			if err != nil {
-				return nil, err
-			}
-			spec.Extras = append([]string{layer}, spec.Extras...)
-		}
-		made, err := n.repo.NewWorkspace(ctx, spec)
-		if err != nil {
+	s.mu.Unlock()
+	select {
+	case n.turn <- struct{}{}:
+		defer func() { <-n.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if n.made != nil {
+		if err := n.fits(j.spec, j.files.repo); err != nil {
 			return nil, err
 		}
-		n.made = made
+		j.update(func(r *Record) { r.Snapshot = n.snap })
+		return s.mountsOf(n.made, n.volume), nil
 	}
-	return s.mountsOf(n.made, n.volume), nil
+	spec.Dir = s.namedDir(name)
+	if err := j.addSetup(ctx, &spec); err != nil {
+		return nil, err
+	}
+	made, err := j.files.repo.NewWorkspace(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	n.repo, n.snap, n.made = j.files.repo, j.files.snap, made
+	s.mu.Unlock()
+	return s.mountsOf(made, n.volume), nil
 }
 
 func (s *Session) namedDir(name string) string { return filepath.Join(s.info.Dir, namedDir, name) }

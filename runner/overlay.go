@@ -14,6 +14,8 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/client"
+	"github.com/oklog/ulid/v2"
 	"golang.org/x/sys/unix"
 
 	"berth/configs"
@@ -48,7 +50,8 @@ func overlayMount(name, target, options string, labels map[string]string) mount.
 // Probe tells whether an engine can give jobs overlay file systems. The answer is remembered for each engine, kernel and place of berth's
 // directories; with again it is found anew. An error means that there is no answer.
 func Probe(ctx context.Context, eng Engine, dirs configs.Dirs, again bool) (Probed, error) {
-	return probe(ctx, eng, images.NewResolver(eng), dirs, nil, again)
+	labels := map[string]string{LabelSession: "", LabelOwner: StateDir(dirs.State).Owner()}
+	return probe(ctx, eng, images.NewResolver(eng), dirs, labels, again)
 }
 
 func probe(ctx context.Context, eng Engine, resolver *images.Resolver, dirs configs.Dirs, labels map[string]string, again bool) (Probed, error) {
@@ -94,7 +97,8 @@ func device(dir string) uint64 {
 
 // tryOverlay runs init over an overlay file system as jobs have it, and returns what is wrong with that.
 func tryOverlay(ctx context.Context, eng Engine, resolver *images.Resolver, dirs configs.Dirs, labels map[string]string, uid, gid int) (why string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, makeDeadline)
+	// Calls that make something are not cancelled with their caller; and what is found is remembered, so it must not be that he left.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeDeadline)
 	defer cancel()
 	image, err := resolver.Resolve(ctx, configs.Image, nil)
 	if err != nil {
@@ -130,13 +134,22 @@ func tryOverlay(ctx context.Context, eng Engine, resolver *images.Resolver, dirs
 	config.Cmd = []string{"probe", "/probe"}
 	config.OpenStdin, config.StdinOnce, config.AttachStdin = false, false, false
 	host.NetworkMode = "none"
-	created, err := eng.ContainerCreate(ctx, config, host, nil, nil, "")
+	id := ulid.Make().String()
+	name := "berth-probe-" + id[len(id)-10:]
+	created, err := eng.ContainerCreate(ctx, config, host, nil, nil, name)
 	if err != nil {
-		return oneLine(err.Error()), nil
+		if !refusedToCreate(err) {
+			err = errors.Join(err, removeWhenMade(ctx, eng, name))
+		}
+		return "", engineError("create the probe", err)
 	}
 	removed, failed := eng.ContainerWait(ctx, created.ID, container.WaitConditionRemoved)
 	if err := eng.ContainerStart(ctx, created.ID, container.StartOptions{}); err != nil {
-		return oneLine(err.Error()), removeContainer(ctx, eng, created.ID)
+		rerr := removeContainer(ctx, eng, created.ID)
+		if ctx.Err() != nil || client.IsErrConnectionFailed(err) || rerr != nil {
+			return "", engineError("start the probe", errors.Join(err, rerr))
+		}
+		return oneLine(err.Error()), nil // the engine's own word on such a mount
 	}
 	select {
 	case r := <-removed:

@@ -62,6 +62,8 @@ type Session struct {
 	uses    int // calls under way
 	ending  bool
 	ended   chan struct{}
+	life    context.Context // of what no job owns; over when the session ends
+	stop    context.CancelFunc
 	named   map[string]*namedFiles // by name
 	setups  map[string]*setupRun   // under way, by key
 }
@@ -97,6 +99,7 @@ func NewSession(o Options) (*Session, error) {
 		lastUse: time.Now(),
 		ended:   make(chan struct{}),
 	}
+	s.life, s.stop = context.WithCancel(context.Background())
 	hands := NewHands(o.Dirs, o.Version, s.lend)
 	hands.session = id
 	s.store = worktree.NewStore(o.Dirs.Cache, worktree.Reserve(o.Dirs.State), worktree.RemoveWith(hands.Remove))
@@ -466,6 +469,7 @@ func (s *Session) end(ctx context.Context, by string, grace time.Duration) error
 	}
 	// What has begun is carried through, whoever asked for it is gone or not.
 	ctx = context.WithoutCancel(ctx)
+	s.stop()
 	err := killAll(jobs, by, grace)
 	s.begun.Wait()
 	s.readers.Wait()
@@ -477,9 +481,7 @@ func (s *Session) end(ctx context.Context, by string, grace time.Duration) error
 	}
 	err = errors.Join(err, clean(ctx, s.info, s.results))
 	s.store.Close()
-	if _, terr := s.store.Trim(ctx, configs.LayerLimit); terr != nil {
-		err = errors.Join(err, terr)
-	}
+	_, _ = s.store.Trim(ctx, configs.LayerLimit) // gc tells what cannot be removed
 	if len(jobs) == 0 {
 		err = errors.Join(err, os.RemoveAll(s.info.Dir)) // nothing to remember
 	} else if err == nil {

@@ -47,7 +47,7 @@ func (j *job) setup(ctx context.Context) (string, error) {
 		s.setups[key] = run
 		s.begun.Go(func() {
 			defer close(run.done)
-			run.layer, run.err = s.runSetup(context.WithoutCancel(ctx), j, key, run)
+			run.layer, run.err = s.runSetup(s.life, j, key, run)
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			delete(s.setups, key)
@@ -91,13 +91,13 @@ func (s *Session) runSetup(ctx context.Context, asks *job, key string, run *setu
 			ID: ulid.Make().String(), Command: spec.Argv, Dir: spec.Dir, State: Preparing, Created: time.Now(), Repo: r.Repo, Form: r.Form,
 			Snapshot: r.Snapshot, Image: r.Image, ImageID: r.ImageID, Digest: r.Digest,
 		}
-		run.job = made
 		if err := s.register(made); err != nil {
 			return err
 		}
+		run.job = made
 		<-made.gone
 		end := made.Record()
-		if end.Exit == nil || !end.Exit.OK() {
+		if !end.Exit.OK() {
 			return &SetupError{end.Handle, *end.Exit}
 		}
 		if !end.Gone {

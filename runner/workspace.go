@@ -46,20 +46,12 @@ func (s *Session) findFiles(ctx context.Context, spec Spec) (files, error) {
 		return f, err
 	}
 	if spec.Workspace != "" {
-		if n := s.findNamed(spec.Workspace); n != nil {
-			if n.repo.Root() != f.repo.Root() {
-				return f, &InvalidError{What: "workspace", Value: spec.Workspace, Why: "it is of another repository, " + n.repo.Root()}
-			}
-			if spec.Ref != "" {
-				return f, &InvalidError{What: "ref", Value: spec.Ref, Why: fmt.Sprintf("the workspace %q has its files already", spec.Workspace), Hint: "leave out --ref, or choose another name"}
-			}
+		if n := s.madeNamed(spec.Workspace); n != nil {
 			f.snap = n.snap
-			return f, nil
+			return f, n.fits(spec, f.repo)
 		}
 	}
-	if f.snap, err = f.repo.Snapshot(ctx, spec.Ref); err == nil && spec.Workspace != "" {
-		f.snap = s.claimNamed(spec.Workspace, f).snap
-	}
+	f.snap, err = f.repo.Snapshot(ctx, spec.Ref)
 	return f, err
 }
 
@@ -139,14 +131,22 @@ func (j *job) workspace(ctx context.Context) ([]mount.Mount, error) {
 	if j.spec.Workspace != "" {
 		return j.sharedMounts(ctx, spec)
 	}
-	if j.spec.Setup != nil && f.from.ID == "" {
-		layer, err := j.setup(ctx)
-		if err != nil {
-			return nil, err
-		}
-		spec.Extras = append([]string{layer}, spec.Extras...)
+	if err := j.addSetup(ctx, &spec); err != nil {
+		return nil, err
 	}
 	return j.workMounts(f.repo.NewWorkspace(ctx, spec))
+}
+
+// addSetup puts what the job's setup has made under its files.
+func (j *job) addSetup(ctx context.Context, spec *worktree.WorkspaceSpec) error {
+	if j.spec.Setup == nil || spec.From != "" {
+		return nil
+	}
+	layer, err := j.setup(ctx)
+	if err == nil {
+		spec.Extras = append([]string{layer}, spec.Extras...)
+	}
+	return err
 }
 
 // workMounts are the mounts of a workspace of the job's own.

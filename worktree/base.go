@@ -84,6 +84,9 @@ func (r *Repo) deltaState(ctx context.Context, tree string, extras []string) (st
 			break
 		}
 		found, err := r.compare(ctx, b.info.Tree, tree)
+		if errors.As(err, new(*GitError)) && ctx.Err() == nil {
+			continue // its tree is gone, as happens to a deleted branch: its files are of no use any more
+		}
 		if err != nil {
 			return state{}, err
 		}

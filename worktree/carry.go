@@ -197,8 +197,11 @@ func noteStat(sum hash.Hash, p string, info fs.FileInfo) {
 	fmt.Fprintf(sum, "%q %v %d %d %d\n", p, info.Mode(), info.Size(), info.ModTime().UnixNano(), statOf(info).ino)
 }
 
-// markers are files that package managers write last, in the directory of dependencies.
-var markers = []string{".package-lock.json", ".yarn-integrity", ".yarn-state.yml", ".modules.yaml", "pyvenv.cfg"}
+// markers are what package managers change when they install something: files that they write last, and directories that get a new entry.
+var markers = []string{
+	".package-lock.json", ".yarn-integrity", ".yarn-state.yml", ".modules.yaml",
+	"pyvenv.cfg", "bin", "lib/python*/site-packages", "ruby/*/gems", "ruby/*/specifications",
+}
 
 // installed tells whether dependencies are there, made for the lock file that the snapshot has, and adds to sum what they are.
 func (r *Repo) installed(sum hash.Hash, d Dependencies) bool {
@@ -219,8 +222,11 @@ func (r *Repo) installed(sum hash.Hash, d Dependencies) bool {
 	}
 	fmt.Fprintf(sum, "%q %s %d\n", d.Path, d.Blob, info.ModTime().UnixNano())
 	for _, m := range markers {
-		if info, err := os.Lstat(filepath.Join(at, m)); err == nil {
-			noteStat(sum, m, info)
+		found, _ := filepath.Glob(filepath.Join(globQuoter.Replace(at), m))
+		for _, f := range found {
+			if info, err := os.Lstat(f); err == nil {
+				fmt.Fprintf(sum, "%q %d\n", f, info.ModTime().UnixNano())
+			}
 		}
 	}
 	return true

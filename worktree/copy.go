@@ -244,11 +244,11 @@ func (l *linker) entry(src, dst int, name, at string) error {
 		return fail(err)
 	case unix.S_IFREG:
 		l.made.Files++
+		l.made.Bytes += onDisk(st.Size) // also of a link: when the user's own file goes, it is all there is
 		err := unix.Linkat(src, name, dst, name, 0)
 		if err == nil || err == unix.ENOENT {
 			return nil
 		}
-		l.made.Bytes += onDisk(st.Size)
 		return fail(copyAt(src, dst, name, uint32(st.Mode)&0o777))
 	}
 	return nil // a socket, pipe or device

@@ -180,6 +180,9 @@ func (s *Store) emptyLayer(ctx context.Context, dir string) error {
 	if err := os.Remove(filepath.Join(dir, layerInfoName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if err := ReleaseWorkspace(filepath.Join(dir, workName)); err != nil { // of a setup that did not come to its end
+		return err
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -205,17 +208,23 @@ type usedLayer struct {
 	dir  string
 	used time.Time
 	info layerInfo
+
+	complete bool
 }
 
 // layers lists the complete layers of a repository's cache whose names begin with prefix, last used first.
 func layers(cache, prefix string) []usedLayer {
+	return slices.DeleteFunc(allLayers(cache, prefix), func(l usedLayer) bool { return !l.complete })
+}
+
+// allLayers lists those as well that are being made, or were when their maker died.
+func allLayers(cache, prefix string) []usedLayer {
 	found, _ := filepath.Glob(filepath.Join(globQuoter.Replace(cache), layersName, prefix+"*"))
 	var out []usedLayer
 	for _, dir := range found {
 		info, ok := readLayerInfo(dir)
-		st, err := os.Stat(filepath.Join(dir, "lock"))
-		if ok && err == nil {
-			out = append(out, usedLayer{dir, st.ModTime(), info})
+		if st, err := os.Stat(filepath.Join(dir, "lock")); err == nil {
+			out = append(out, usedLayer{dir, st.ModTime(), info, ok})
 		}
 	}
 	slices.SortFunc(out, func(a, b usedLayer) int { return b.used.Compare(a.used) })
@@ -225,19 +234,33 @@ func layers(cache, prefix string) []usedLayer {
 // removeLayer removes a layer unless somebody uses or makes it, and tells whether it did.
 func (s *Store) removeLayer(ctx context.Context, dir string) (bool, error) {
 	path := filepath.Join(dir, "lock")
-	unlock, ok, err := lock(path, true)
-	if err != nil || !ok {
-		return false, err
+	f, err := os.Open(path)
+	if err != nil {
+		return false, ignoreGone(err)
 	}
-	defer unlock()
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil || !sameFile(f, path) {
+		return false, nil // in use, or removed by somebody else
+	}
 	if err := s.emptyLayer(ctx, dir); err != nil {
 		return false, err
 	}
-	return true, errors.Join(os.Remove(path), os.Remove(dir))
+	if err := os.Remove(path); err != nil {
+		return false, ignoreGone(err)
+	}
+	_ = os.Remove(dir) // unless somebody is about to make it anew
+	return true, nil
 }
 
-// Trim removes layers, the longest unused first, until those of all repositories take no more than limit bytes. One in use is
-// never removed. It returns what it removed.
+func ignoreGone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Trim removes layers that were never finished, and then others, the longest unused first, until those of all repositories take no more than
+// limit bytes. One in use, or being made, is never removed. It returns what it removed.
 func (s *Store) Trim(ctx context.Context, limit int64) (removed []string, err error) {
 	var all []usedLayer
 	var total int64
@@ -249,7 +272,7 @@ func (s *Store) Trim(ctx context.Context, limit int64) (removed []string, err er
 		return nil, fmt.Errorf("trim store: %w", err)
 	}
 	for _, e := range repos {
-		for _, l := range layers(filepath.Join(s.dir, e.Name()), "") {
+		for _, l := range allLayers(filepath.Join(s.dir, e.Name()), "") {
 			all = append(all, l)
 			total += l.info.Bytes
 		}
@@ -257,8 +280,8 @@ func (s *Store) Trim(ctx context.Context, limit int64) (removed []string, err er
 	slices.SortFunc(all, func(a, b usedLayer) int { return a.used.Compare(b.used) })
 	var errs []error
 	for _, l := range all {
-		if total <= limit {
-			break
+		if total <= limit && l.complete {
+			continue
 		}
 		ok, err := s.removeLayer(ctx, l.dir)
 		if err != nil {

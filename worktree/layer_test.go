@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -140,6 +141,61 @@ func TestTrim(t *testing.T) {
 	if got := names(r, ""); len(got) != 2 {
 		t.Errorf("left %q", got)
 	}
+}
+
+// Several processes may trim at once, while others make layers.
+func TestTrimAtOnce(t *testing.T) {
+	u := newUser(t)
+	u.write("a", "1")
+	r := u.open()
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for range 50 {
+				if _, err := NewStore(filepath.Dir(r.CacheDir())).Trim(t.Context(), 0); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+		wg.Go(func() {
+			for i := range 50 {
+				own := *r
+				own.store = NewStore(filepath.Dir(r.CacheDir()))
+				dir, err := own.layer(t.Context(), fmt.Sprint(i%3), func(dir string) (layerInfo, error) {
+					return layerInfo{Bytes: 1}, os.Mkdir(filepath.Join(dir, layerTree), 0o700)
+				})
+				if err != nil || !exists(filepath.Join(dir, layerTree)) {
+					t.Errorf("a layer in use is gone (%v)", err)
+					return
+				}
+				own.store.Close()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// What was the base of a branch that git has forgotten is in nobody's way.
+func TestBaseOfForgottenTree(t *testing.T) {
+	overlayOnly(t)
+	u := newUser(t)
+	u.write("a", "1")
+	u.commit()
+	u.git("checkout", "-q", "-b", "gone")
+	u.write("only/here", "1")
+	u.commit()
+	u.git("checkout", "-q", "main")
+	r := u.open()
+	u.work(r, "gone")
+	u.git("branch", "-q", "-D", "gone")
+	u.git("reflog", "expire", "--expire=now", "--all")
+	u.git("gc", "-q", "--prune=now")
+	must(t, os.RemoveAll(r.written())) // as when it has become too old
+	must(t, os.MkdirAll(filepath.Join(r.written(), "pack"), 0o700))
+	u.write("b", "2")
+	_, w := u.work(r, "")
+	sameTree(t, tree(t, u.files(w)), tree(t, u.root))
 }
 
 // A build that fails leaves nothing, and one that dies is made again.

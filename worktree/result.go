@@ -129,8 +129,8 @@ func (f Files) Layers() []string { return append(slices.Clone(f.Stack), f.git...
 
 // WrittenByJob tells whether a layer of a workspace's is one that a job has written.
 func WrittenByJob(layer string) bool {
-	name := filepath.Base(layer)
-	return name == upperName || name == treeName
+	name, made := filepath.Base(layer), filepath.Base(filepath.Dir(layer))
+	return name == upperName || name == treeName || strings.HasPrefix(made, setupPrefix)
 }
 
 func (r *Repo) result(ctx context.Context, read Reader, dir string, snap Snapshot, limit int64) (Result, error) {

@@ -12,6 +12,8 @@ import (
 	"strings"
 )
 
+const setupPrefix = "setup-"
+
 // KeyError says that a pattern for key files is bad, or that a snapshot has no file at it.
 type KeyError struct{ Pattern, Why string }
 
@@ -69,7 +71,7 @@ func match(pattern, name string) bool {
 // workspace, which it makes with Bottom set and in which it does what is to be done. key stands for all that the result depends on. A run that fails leaves
 // nothing, and its error is returned.
 func (r *Repo) Setup(ctx context.Context, key string, run func(dir string) error) (string, error) {
-	dir, err := r.layer(ctx, "setup-"+key, func(dir string) (layerInfo, error) {
+	dir, err := r.layer(ctx, setupPrefix+key, func(dir string) (layerInfo, error) {
 		work, files := filepath.Join(dir, workName), filepath.Join(dir, layerTree)
 		if err := run(work); err != nil {
 			return layerInfo{}, err

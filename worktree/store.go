@@ -70,7 +70,7 @@ func (r *Repo) Root() string { return r.root }
 func (r *Repo) ID() string { return r.id }
 
 // CacheDir is the repository's directory in the store. It may not exist yet. Names in it that begin with
-// "git", "tmp", "index" or "lock" are this package's; others are free.
+// "git", "tmp", "index", "layers" or "lock" are this package's; others are free.
 func (r *Repo) CacheDir() string { return r.cache }
 
 // Open finds the repository whose working tree holds dir, which may be a subdirectory, lie in a linked
@@ -298,7 +298,7 @@ const (
 	keepStray = time.Hour           // no git command of ours takes that long
 )
 
-// GC removes what dead processes left in the store: half-made layers, temporary directories, stray lock files and half-written
+// GC removes what dead processes left in the store: temporary directories, stray lock files and half-written
 // objects; and what is too old for any record: saved indexes, and objects that snapshots and results wrote. It never touches
 // what a workspace that exists uses. It goes on after an error and joins them.
 func (s *Store) GC(ctx context.Context) (GCReport, error) {
@@ -327,7 +327,7 @@ func (s *Store) GC(ctx context.Context) (GCReport, error) {
 			errs = append(errs, ctx.Err())
 			break
 		}
-		if err := s.collect(ctx, cache, remove); err != nil {
+		if err := collect(cache, remove); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -338,24 +338,12 @@ func (s *Store) GC(ctx context.Context) (GCReport, error) {
 }
 
 // collect finds the rubbish of one repository.
-func (s *Store) collect(ctx context.Context, cache string, remove func(path string)) error {
+func collect(cache string, remove func(path string)) error {
 	unlock, _, err := lock(filepath.Join(cache, "lock"), false)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	made, _ := filepath.Glob(filepath.Join(globQuoter.Replace(cache), layersName, "*", "lock"))
-	for _, l := range made {
-		dir := filepath.Dir(l)
-		if exists(filepath.Join(dir, layerInfoName)) {
-			continue
-		}
-		if ok, err := s.removeLayer(ctx, dir); err != nil {
-			return err
-		} else if ok {
-			remove(dir)
-		}
-	}
 	temps, _ := filepath.Glob(filepath.Join(cache, "tmp", "*"))
 	for _, t := range temps {
 		free, ok, err := lock(t, true)

@@ -119,12 +119,18 @@ func (r *Repo) newWorkspace(ctx context.Context, spec WorkspaceSpec) (_ *Workspa
 			return nil, err
 		}
 	}
+	if err := writeRecord(dir, rec); err != nil {
+		if rec.Links != "" {
+			os.RemoveAll(rec.Links)
+		}
+		return nil, err
+	}
 	objects, err := r.objectMounts(filepath.Join(dir, emptyName))
 	if err != nil {
 		return nil, err
 	}
 	w.Mounts = append(w.Mounts, objects...)
-	return w, writeRecord(dir, rec)
+	return w, nil
 }
 
 // begin makes a workspace's directory. undo removes all again.

@@ -90,14 +90,18 @@ func (a *App) results() (*runner.Results, error) {
 	if err != nil {
 		return nil, err
 	}
-	hands := runner.NewHands(dirs, a.Version, func(ctx context.Context) (runner.Engine, func(), error) {
+	return runner.NewResults(dirs, a.getenv("HOME"), a.hands(dirs)), nil
+}
+
+// hands read and remove what jobs have written.
+func (a *App) hands(dirs configs.Dirs) *runner.Hands {
+	return runner.NewHands(dirs, a.Version, func(ctx context.Context) (runner.Engine, func(), error) {
 		eng, err := a.engine(ctx)
 		if err != nil {
 			return nil, nil, err
 		}
 		return eng, func() { eng.Close() }, nil
 	})
-	return runner.NewResults(dirs, a.getenv("HOME"), hands), nil
 }
 
 // result finds a job and what it has changed.

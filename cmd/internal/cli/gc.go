@@ -54,8 +54,9 @@ func (a *App) gc(ctx context.Context, all, asJSON bool) error {
 	var report gcReport
 	swept, sweepErr := a.sweep(ctx, true)
 	report.Sessions, report.Containers, report.Expired, report.Elsewhere = swept.Sessions, swept.Containers, swept.Expired, swept.Elsewhere
-	store, storeErr := worktree.NewStore(dirs.Cache).GC(ctx)
-	trimmed, trimErr := worktree.NewStore(dirs.Cache).Trim(ctx, configs.LayerLimit)
+	layers := worktree.NewStore(dirs.Cache, worktree.RemoveWith(a.hands(dirs).Remove))
+	store, storeErr := layers.GC(ctx)
+	trimmed, trimErr := layers.Trim(ctx, configs.LayerLimit)
 	report.Paths = append(store.Removed, trimmed...)
 	var sharedErr error
 	if all && sweepErr == nil {

@@ -83,10 +83,13 @@ the list there; -e adds to it.`,
 			if len(args) == 1 {
 				o.Argv = runner.Shell(args[0])
 			}
-			for flag, given := range map[string]bool{"image": o.Set.Image != "", "name": o.Name != "", "ref": !slices.Contains(o.Refs, "")} {
+			for flag, given := range map[string]bool{"image": o.Set.Image != "", "name": o.Name != "", "ref": !slices.Contains(o.Refs, ""), "from": o.From != "", "workspace": o.Files != "", "branch": o.Branch != ""} {
 				if cmd.Flags().Changed(flag) && !given {
 					return usageError("leave it out for the default", "--%s is empty", flag)
 				}
+			}
+			if err := checkTogether(cmd, o); err != nil {
+				return err
 			}
 			if timeout.set {
 				o.Set.Timeout = timeout.value
@@ -142,6 +145,21 @@ the list there; -e adds to it.`,
 	completeRun(cmd)
 	cmd.RegisterFlagCompletionFunc("from", app.completeJob(anyJob))
 	return cmd
+}
+
+// checkTogether refuses flags that do not go with each other.
+func checkTogether(cmd *cobra.Command, o runOptions) error {
+	for _, flag := range []string{"setup", "carry"} {
+		if cmd.Flags().Changed(flag) && (o.Live || o.From != "") {
+			return usageError("leave out --"+flag, "--%s is for files of the job's own, which --live and --from do not make", flag)
+		}
+	}
+	for flag, given := range map[string]bool{"branch": o.Branch != "", "apply": o.Apply, "workspace": o.Files != ""} {
+		if given && len(o.Refs) > 1 {
+			return usageError("use one --ref, or leave out --"+flag, "--%s is for one job, and several --ref make several", flag)
+		}
+	}
+	return nil
 }
 
 // run begins the jobs, and attends to them if that is asked for.
