@@ -66,6 +66,7 @@ func hint(err error) string {
 		nobody    *worktree.NoIdentityError
 		commits   *worktree.CommitsError
 		noFile    *worktree.NotFileError
+		gitFiles  *worktree.GitFilesError
 		noRepo    *worktree.NotRepoError
 		refused   *worktree.RefusedRootError
 		noRef     *worktree.UnknownRefError
@@ -143,6 +144,8 @@ func hint(err error) string {
 		return "git branch -a and git tag list what there is"
 	case errors.As(err, &from):
 		return from.Hint
+	case errors.As(err, &gitFiles):
+		return "berth branch takes a job's commits; berth cp JOB:PATH - prints one file"
 	case errors.As(err, &noCarry):
 		return "carry takes files and directories of the working tree, as paths from its top"
 	case errors.As(err, &noKey):

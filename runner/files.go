@@ -178,6 +178,9 @@ func (j *job) environment() []string {
 		"PWD="+j.record.Dir,
 		"BERTH_JOB="+j.record.ID,
 	)
+	if j.uid() != j.session.uid { // git would refuse files that are not its user's
+		env = append(env, "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*")
+	}
 	return lastOfEach(append(env, j.spec.Env...))
 }
 

@@ -18,6 +18,7 @@ import (
 	"berth/images"
 	"berth/runner/control"
 	"berth/runner/logstore"
+	"berth/worktree"
 )
 
 // Waits at the edges of a job's life.
@@ -106,6 +107,9 @@ func (j *job) run(ctx context.Context) {
 	defer end()
 	box, err := j.prepare(ctx, over)
 	if err != nil {
+		if j.files.form == worktree.Overlay {
+			j.session.doubtOverlay(err)
+		}
 		j.finish(j.startFailure(err))
 	} else {
 		err = j.attend(box)
@@ -156,7 +160,8 @@ func (j *job) startFailure(err error) Exit {
 	if j.killedBy != "" {
 		return Exit{Reason: ReasonKilled, Code: 143, Signal: 15, By: j.killedBy}
 	}
-	return Exit{Reason: ReasonStartFailed, Code: 125, Error: oneLine(err.Error())}
+	e := Explain(err)
+	return Exit{Reason: ReasonStartFailed, Code: 125, Error: e.Text, Hint: e.Hint}
 }
 
 // box is a job's running container.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -30,6 +31,9 @@ type Probed struct {
 	Why string    `json:"why,omitempty"` // not, in one line
 	At  time.Time `json:"at"`
 }
+
+// probeDir begins the names of directories that probes work in.
+const probeDir = "probe-"
 
 // probeDoubt is how long a probe that failed is believed: the cause may have been of the moment.
 const probeDoubt = 24 * time.Hour
@@ -87,12 +91,13 @@ func probe(ctx context.Context, eng Engine, resolver *images.Resolver, dirs conf
 }
 
 // device tells file systems apart.
-func device(dir string) uint64 {
+func device(dir string) string {
 	var st unix.Stat_t
-	if unix.Stat(dir, &st) != nil {
-		return 0
+	var fs unix.Statfs_t
+	if unix.Stat(dir, &st) != nil || unix.Statfs(dir, &fs) != nil {
+		return ""
 	}
-	return uint64(st.Dev)
+	return fmt.Sprintf("%d %x %v", st.Dev, fs.Type, fs.Fsid) // the number alone is used again
 }
 
 // tryOverlay runs init over an overlay file system as jobs have it, and returns what is wrong with that.
@@ -108,11 +113,11 @@ func tryOverlay(ctx context.Context, eng Engine, resolver *images.Resolver, dirs
 	if err != nil {
 		return "", err
 	}
-	upper, err := os.MkdirTemp(dirs.State, "probe-")
+	upper, err := os.MkdirTemp(dirs.State, probeDir)
 	if err != nil {
 		return "", err
 	}
-	lower, err := os.MkdirTemp(dirs.Cache, "probe-")
+	lower, err := os.MkdirTemp(dirs.Cache, probeDir)
 	if err != nil {
 		return "", errors.Join(err, os.Remove(upper))
 	}
@@ -171,6 +176,21 @@ func probeFault(code int64) string {
 		return "it cannot be written to"
 	}
 	return fmt.Sprintf("trying it out ended with code %d", code)
+}
+
+// doubtOverlay forgets what is known of overlay file systems when one could not be mounted: the next job finds out anew.
+func (s *Session) doubtOverlay(err error) {
+	var refused *EngineError
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "mount") { // engines have no code for it
+		return
+	}
+	s.connecting.Lock()
+	defer s.connecting.Unlock()
+	s.probed = nil
+	known, _ := filepath.Glob(filepath.Join(s.options.Dirs.Cache, "overlay-*.json"))
+	for _, f := range known {
+		os.Remove(f)
+	}
 }
 
 // form is how jobs of this session get their files: [worktree.Overlay] where that works.

@@ -41,6 +41,7 @@ type Exit struct {
 	Signal int    `json:"signal,omitempty"` // the signal that ended the command
 	By     string `json:"by,omitempty"`     // for ReasonKilled, who asked
 	Error  string `json:"error,omitempty"`  // one line, for ReasonLost and ReasonStartFailed
+	Hint   string `json:"hint,omitempty"`   // one line: what to do about Error
 }
 
 // OK tells whether the job did what it was to do.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"berth/configs"
 	"berth/runner/logstore"
 )
 
@@ -22,6 +23,10 @@ type setupRun struct {
 	layer string
 	job   *job // nil when the layer was there
 	err   error
+
+	waiting int // jobs, under the session's lock
+	ctx     context.Context
+	giveUp  context.CancelFunc
 }
 
 // SetupError says that a job did not start because its setup failed.
@@ -33,7 +38,7 @@ type SetupError struct {
 func (e *SetupError) Error() string { return fmt.Sprintf("the setup %s failed: %s", e.Job, e.Exit) }
 
 // setup returns the layer with what the job's setup makes. It is made once for each key, whoever asks at the same time: by a job of its
-// own, which goes on when those who wait for it are killed. When it fails its output is added to that of this job.
+// own, which ends when the last of those who wait for it is killed. When it fails its output is added to that of this job.
 func (j *job) setup(ctx context.Context) (string, error) {
 	key, err := j.setupKey(ctx)
 	if err != nil {
@@ -44,19 +49,30 @@ func (j *job) setup(ctx context.Context) (string, error) {
 	run := s.setups[key]
 	if run == nil {
 		run = &setupRun{done: make(chan struct{})}
+		run.ctx, run.giveUp = context.WithCancel(s.life)
 		s.setups[key] = run
 		s.begun.Go(func() {
 			defer close(run.done)
-			run.layer, run.err = s.runSetup(s.life, j, key, run)
+			defer run.giveUp()
+			run.layer, run.err = s.runSetup(run.ctx, j, key, run)
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			delete(s.setups, key)
+			if s.setups[key] == run {
+				delete(s.setups, key)
+			}
 		})
 	}
+	run.waiting++
 	s.mu.Unlock()
 	select {
 	case <-run.done:
 	case <-ctx.Done():
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if run.waiting--; run.waiting == 0 {
+			delete(s.setups, key) // who asks from now on has it done anew
+			run.giveUp()
+		}
 		return "", ctx.Err()
 	}
 	if run.err != nil && run.job != nil {
@@ -95,7 +111,12 @@ func (s *Session) runSetup(ctx context.Context, asks *job, key string, run *setu
 			return err
 		}
 		run.job = made
-		<-made.gone
+		select {
+		case <-made.gone:
+		case <-ctx.Done():
+			made.kill("the end of those who waited for it", configs.Grace)
+			<-made.gone
+		}
 		end := made.Record()
 		if !end.Exit.OK() {
 			return &SetupError{end.Handle, *end.Exit}

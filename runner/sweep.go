@@ -107,6 +107,7 @@ func Sweep(ctx context.Context, dirs configs.Dirs, engine string, connect func(c
 	}
 	hands := NewHands(dirs, "", func(context.Context) (Engine, func(), error) { return eng, func() {}, nil })
 	results := NewResults(dirs, os.Getenv("HOME"), hands)
+	errs = append(errs, hands.Remove(ctx, oldProbes(dirs)...))
 	for _, s := range dead {
 		if err := sweepSession(ctx, s, results); err != nil {
 			errs = append(errs, err)
@@ -115,6 +116,19 @@ func Sweep(ctx context.Context, dirs configs.Dirs, engine string, connect func(c
 		report.Sessions = append(report.Sessions, s.ID)
 	}
 	return report, errors.Join(errs...)
+}
+
+// oldProbes are directories of probes whose process died.
+func oldProbes(dirs configs.Dirs) (old []string) {
+	for _, d := range []string{dirs.State, dirs.Cache} {
+		found, _ := filepath.Glob(filepath.Join(d, probeDir+"*"))
+		for _, p := range found {
+			if info, err := os.Lstat(p); err == nil && time.Since(info.ModTime()) > 2*makeDeadline {
+				old = append(old, p)
+			}
+		}
+	}
+	return old
 }
 
 // sweepContainers removes the containers of this owner whose session no

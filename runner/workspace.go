@@ -40,6 +40,11 @@ func (s *Session) findFiles(ctx context.Context, spec Spec) (files, error) {
 	if f.form, err = s.form(ctx); err != nil {
 		return f, err
 	}
+	if spec.Branch != "" {
+		if err := f.repo.CheckBranch(ctx, spec.Branch); err != nil {
+			return f, err
+		}
+	}
 	if spec.From != "" {
 		f.from, err = s.finishedFiles(spec.From, f)
 		f.snap = f.from.Snapshot

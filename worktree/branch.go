@@ -81,13 +81,21 @@ func (r *Repo) branch(ctx context.Context, name, message string, snap Snapshot, 
 		if again := r.checkNewBranch(ctx, name, ref); again != nil {
 			return Branched{}, again
 		}
+		if exitCode(err) > 0 { // main is there, and so there can be no main/sub
+			return Branched{}, &BranchNameError{Name: name}
+		}
 	}
 	return b, err
 }
 
+// CheckBranch tells whether [Repo.Branch] can make a branch of that name now. Errors: [*BranchNameError], [*BranchExistsError].
+func (r *Repo) CheckBranch(ctx context.Context, name string) error {
+	return r.checkNewBranch(ctx, name, "refs/heads/"+name)
+}
+
 // checkNewBranch tells whether a branch can be called name, and is not there.
 func (r *Repo) checkNewBranch(ctx context.Context, name, ref string) error {
-	if strings.HasPrefix(name, "-") || name == "HEAD" || strings.ContainsRune(name, 0) {
+	if strings.HasPrefix(name, "-") || name == "HEAD" || name == "@" || len(name) > 200 || strings.ContainsRune(name, 0) {
 		return &BranchNameError{Name: name}
 	}
 	_, err := git{}.run(ctx, "check-ref-format", ref)

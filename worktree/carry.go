@@ -81,8 +81,8 @@ type CarryError struct{ Path, Why string }
 func (e *CarryError) Error() string { return fmt.Sprintf("cannot carry %q: it %s", e.Path, e.Why) }
 
 // Carry returns layers with files of the user's working tree that are no part of the snapshot, uppermost first: those at the paths, relative to the
-// top; or with none, directories of installed dependencies whose lock file is the same in the snapshot. A layer is made once, by hard
-// links where that can be, and again when what it is made of has changed. No symbolic link is followed.
+// top; or with none, directories of installed dependencies whose lock file is the same in the snapshot. A layer is made once, and again when what it is made of has
+// changed: dependencies by hard links where that can be, since package managers replace files and do not write into them; paths given by copies. No symbolic link is followed.
 //
 // Errors: [*CarryError] for a path given.
 func (r *Repo) Carry(ctx context.Context, snap Snapshot, paths []string) ([]string, error) {
@@ -115,7 +115,7 @@ func (r *Repo) Carry(ctx context.Context, snap Snapshot, paths []string) ([]stri
 		}
 		var all layerInfo
 		for _, p := range carried {
-			made, err := linkTree(ctx, r.root, p, files)
+			made, err := linkTree(ctx, r.root, p, files, len(paths) == 0)
 			if err != nil {
 				return layerInfo{}, err
 			}

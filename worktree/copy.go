@@ -152,9 +152,9 @@ func copyIn(src, dst *os.Root, path string, info fs.FileInfo) error {
 	return dst.Chtimes(path, time.Time{}, info.ModTime())
 }
 
-// linkTree makes in the directory to, which exists, what is at path below the directory root: files as hard links where that can be, links as links. Neither
-// path nor anything below it is followed where it is a symbolic link, also when it becomes one meanwhile. It returns what was made, in bytes and files.
-func linkTree(ctx context.Context, root, path, to string) (info layerInfo, err error) {
+// linkTree makes in the directory to, which exists, what is at path below the directory root: files as hard links if hard is set and that can be, else as copies;
+// links as links. Neither path nor anything below it is followed where it is a symbolic link, also when it becomes one meanwhile. It returns what was made, in bytes and files.
+func linkTree(ctx context.Context, root, path, to string, hard bool) (info layerInfo, err error) {
 	src, err := unix.Open(root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return info, &fs.PathError{Op: "open", Path: root, Err: err}
@@ -165,7 +165,7 @@ func linkTree(ctx context.Context, root, path, to string) (info layerInfo, err e
 		return info, &fs.PathError{Op: "open", Path: to, Err: err}
 	}
 	defer func() { unix.Close(dst) }()
-	l := linker{ctx: ctx}
+	l := linker{ctx: ctx, hard: hard}
 	parts := strings.Split(filepath.ToSlash(path), "/")
 	for _, p := range parts[:len(parts)-1] {
 		s, d, err := descend(src, dst, p)
@@ -197,6 +197,7 @@ func descend(src, dst int, name string) (s, d int, err error) {
 
 type linker struct {
 	ctx  context.Context
+	hard bool
 	made layerInfo
 }
 
@@ -245,9 +246,10 @@ func (l *linker) entry(src, dst int, name, at string) error {
 	case unix.S_IFREG:
 		l.made.Files++
 		l.made.Bytes += onDisk(st.Size) // also of a link: when the user's own file goes, it is all there is
-		err := unix.Linkat(src, name, dst, name, 0)
-		if err == nil || err == unix.ENOENT {
-			return nil
+		if l.hard {
+			if err := unix.Linkat(src, name, dst, name, 0); err == nil || err == unix.ENOENT {
+				return nil
+			}
 		}
 		return fail(copyAt(src, dst, name, uint32(st.Mode)&0o777))
 	}

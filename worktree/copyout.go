@@ -28,19 +28,31 @@ func (e *NotFileError) Error() string { return quotePath(e.Path) + " is not a re
 // directory, not the directory.
 //
 // Files are replaced, directories never by files nor files by directories. Below dest no symbolic link is followed, so nothing that a job
-// wrote decides where a file goes. What cannot be copied (sockets, pipes, devices) is returned.
+// wrote decides where a file goes. Git directories are never copied: git runs what their configuration names, and a job has written it. They and what
+// cannot be copied (sockets, pipes, devices) are returned.
 //
-// The error wraps [fs.ErrNotExist] when there is nothing at path.
+// The error wraps [fs.ErrNotExist] when there is nothing at path; it is a [*GitFilesError] for a path in a git directory.
 func CopyOut(ctx context.Context, read Reader, s overlay.Stack, from, dest string) ([]Skipped, error) {
 	contents := from == "." || strings.HasSuffix(from, "/.") || strings.HasSuffix(from, "/")
 	from = path.Clean(from)
 	if !filepath.IsLocal(from) {
 		return nil, fmt.Errorf("copy %s: %w", quotePath(from), fs.ErrNotExist)
 	}
+	if inDotGit(from) != "" {
+		return nil, &GitFilesError{Path: from}
+	}
 	c := &copying{from: from}
+	last := ""
 	err := read.List(ctx, s, from, func(e overlay.Entry) error {
 		if badPath(e.Path) {
 			return fmt.Errorf("%q: unexpected name", e.Path)
+		}
+		if git := inDotGit(e.Path); git != "" {
+			if git != last {
+				c.skipped = append(c.skipped, Skipped{Path: git, Why: "belongs to git, which runs what is set there"})
+			}
+			last = git
+			return nil
 		}
 		c.list = append(c.list, e)
 		return nil
@@ -89,6 +101,23 @@ func CopyFile(ctx context.Context, read Reader, s overlay.Stack, from string, w 
 		return fmt.Errorf("copy %s: %w", quotePath(from), err)
 	}
 	return nil
+}
+
+// GitFilesError says that a path lies in a git directory.
+type GitFilesError struct{ Path string }
+
+func (e *GitFilesError) Error() string {
+	return quotePath(e.Path) + " belongs to git, and is not copied"
+}
+
+// inDotGit is the part of a path up to the first name that git may take for its own directory, "" if there is none.
+func inDotGit(p string) string {
+	for i := 0; i <= len(p); i++ {
+		if (i == len(p) || p[i] == '/') && isDotGit(path.Base(p[:i])) {
+			return p[:i]
+		}
+	}
+	return ""
 }
 
 // badPath says whether a path is none from the top.

@@ -1,8 +1,10 @@
 package worktree
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 )
 
 // NotRepoError says that a directory lies in no git working tree.
@@ -99,6 +101,9 @@ type GitError struct {
 }
 
 func (e *GitError) Error() string {
+	if errors.Is(e.Err, syscall.ENOSPC) {
+		return fmt.Sprintf("git %s: no space left on the disk", e.Command)
+	}
 	if e.Line == "" {
 		return fmt.Sprintf("git %s: %v", e.Command, e.Err)
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // MinVersion is the oldest git that this package is written for: it needs `rev-parse --path-format`,
@@ -115,6 +117,9 @@ func (g git) run(ctx context.Context, args ...string) ([]byte, error) {
 		err = ctx.Err()
 	}
 	text := stderr.String()
+	if strings.Contains(text, "unable to write") && g.full() {
+		err = errors.Join(err, syscall.ENOSPC) // git does not say so
+	}
 	return stdout.Bytes(), &GitError{Command: args[0], Line: lastLine(text), Stderr: text[:min(len(text), 64<<10)], Err: err}
 }
 
@@ -156,6 +161,17 @@ func (g git) read(ctx context.Context, fn func(io.Reader) error, args ...string)
 		return gitErr
 	}
 	return err
+}
+
+// full tells whether there is no more room where git writes.
+func (g git) full() bool {
+	for _, d := range []string{g.workTree, g.gitDir, g.objects} {
+		var fs unix.Statfs_t
+		if d != "" && unix.Statfs(d, &fs) == nil && (fs.Bavail*uint64(fs.Bsize) < 1<<20 || fs.Files > 0 && fs.Ffree == 0) {
+			return true
+		}
+	}
+	return false
 }
 
 // lastLine is the last line of git's standard error that says what went wrong.

@@ -55,9 +55,8 @@ func (h *holds) has(dir string) bool {
 func (h *holds) add(dir string, f *os.File) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.files[dir] != nil {
-		f.Close()
-		return
+	if old := h.files[dir]; old != nil {
+		old.Close() // the same lock, or one of a directory that is gone
 	}
 	if h.files == nil {
 		h.files = map[string]*os.File{}
@@ -80,7 +79,7 @@ func (s *Store) Close() {
 // the next who waits tries again.
 func (r *Repo) layer(ctx context.Context, name string, build func(dir string) (layerInfo, error)) (dir string, err error) {
 	dir = filepath.Join(r.cache, layersName, name)
-	if r.store.holds.has(dir) {
+	if r.store.holds.has(dir) && exists(filepath.Join(dir, layerInfoName)) { // else somebody has removed the cache
 		now := time.Now()
 		_ = os.Chtimes(filepath.Join(dir, "lock"), now, now) // the wrong order of removal is no harm
 		return dir, nil
@@ -97,7 +96,7 @@ func (r *Repo) layer(ctx context.Context, name string, build func(dir string) (l
 		err = r.store.makeLayer(ctx, dir, build)
 		f.Close() // to be taken again as shared: a lock cannot be changed without letting go of it
 		if err != nil {
-			return "", fmt.Errorf("layer %s: %w", name, err)
+			return "", err
 		}
 	}
 }

@@ -151,5 +151,8 @@ func exitHint(r runner.Record) string {
 	case 126:
 		return "make it executable with chmod +x, or run it by its interpreter"
 	}
+	if r.Exit.Hint != "" {
+		return r.Exit.Hint
+	}
 	return "berth doctor looks at the engine and the directories"
 }
