@@ -57,7 +57,7 @@ func TestFrom(t *testing.T) {
 		// Far down a chain.
 		n := 20
 		if testing.Short() {
-			n = 8
+			n = 3
 		}
 		r := first
 		for i := range n {

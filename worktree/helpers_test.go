@@ -111,13 +111,25 @@ func (u user) workspace(r *Repo, snap Snapshot) *Workspace {
 	return w
 }
 
-// form is that of the workspaces that tests make: all run once with each that is possible here.
+// form is that of the workspaces that tests make: all run with each that is possible here.
 var form = Plain
 
+// byForm are the tests that the plain form alone could fail; with -short it is spared the others.
+const byForm = "RoundTrip|HasEveryKind|WithoutChanges|TakesCommits|TestFrom|Carry|Submodules|Remove|Kept|NotRead"
+
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if measures := flag.Lookup("test.bench").Value.String() != ""; code == 0 && canMount && !measures {
+	flag.Parse()
+	measures := flag.Lookup("test.bench").Value.String() != ""
+	code := 0
+	if canMount {
 		form = Overlay
+		code = m.Run()
+		form = Plain
+		if run := flag.Lookup("test.run"); testing.Short() && run.Value.String() == "" {
+			run.Value.Set(byForm)
+		}
+	}
+	if code == 0 && !(canMount && measures) {
 		code = m.Run()
 	}
 	os.Exit(code)
